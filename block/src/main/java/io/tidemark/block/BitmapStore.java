@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.block;
+
+import java.util.Collection;
+import java.util.List;
+
+/// Bitmaps kept inside an image, with the in-use flag that tells a clean end from a crash.
+///
+/// Life: [#stored] after opening; [#claim] before the first guest write marks every consistent
+/// bitmap in use on stable storage, so that a crash leaves them inconsistent and never wrongly
+/// clean; [#store] on a clean stop writes contents and clears the mark.
+public interface BitmapStore {
+  /// @param inconsistent the in-use flag was found set at open: contents are not to be trusted
+  /// @param enabled QEMU's `auto` flag: the bitmap records writes
+  record Stored(String name, int granularity, boolean inconsistent, boolean enabled) {}
+
+  /// What the image holds now, in the order of its directory.
+  List<Stored> stored();
+
+  /// Reads a consistent bitmap's contents.
+  DirtyBitmap load(String name) throws BlockException;
+
+  /// Marks all consistent bitmaps in use and syncs. Idempotent.
+  void claim() throws BlockException;
+
+  /// Replaces every consistent bitmap by these, not in use, and syncs. Inconsistent ones stay as
+  /// they are, unless one of `bitmaps` has the same name.
+  void store(Collection<DirtyBitmap> bitmaps) throws BlockException;
+
+  /// Removes one, consistent or not, and syncs.
+  void remove(String name) throws BlockException;
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.block;
+
+import java.nio.ByteBuffer;
+import java.util.Optional;
+
+/// An element of the block graph: bytes `[0, virtualSize)` that can be read and, unless read-only,
+/// changed.
+///
+/// The same interface serves guest-visible disks (a format node, a [Drive], an NBD client) and the
+/// file beneath a format. All methods block and may be called by many threads at once. Requests
+/// that overlap in range and time may take effect in either order but never tear metadata; ordering
+/// overlapping guest requests is [Drive]'s work.
+///
+/// Offsets and lengths are bytes. A request outside `[0, virtualSize)` is the caller's bug and
+/// throws `IllegalArgumentException`; edges (NBD, CLI) check first. No alignment is asked of
+/// callers: a node that needs one bounces. A method that throws [BlockException] may have changed
+/// any part of its own range, never another's.
+///
+/// Two `long` parameters stand side by side here, against the house rule, because these calls are
+/// the hot path.
+public interface BlockNode extends AutoCloseable {
+  /// What messages call this node: a path or a URI.
+  String name();
+
+  /// Bytes a guest sees.
+  long virtualSize();
+
+  boolean readOnly();
+
+  /// Fills `into` from its position to its limit.
+  void read(long offset, ByteBuffer into) throws BlockException;
+
+  /// Writes all remaining bytes of `from`, and consumes them.
+  void write(long offset, ByteBuffer from) throws BlockException;
+
+  /// Makes the range read as zeroes.
+  void writeZeroes(long offset, long length, ZeroMode mode) throws BlockException;
+
+  /// Gives the range back where the node can. It then reads as zeroes in every node of ours that
+  /// accepts the discard (raw files and qcow2 version 3), and is unchanged where it cannot.
+  void discard(long offset, long length) throws BlockException;
+
+  /// Returns when every write that completed before the call began is on stable storage. A flush
+  /// that failed once fails from then on, until the node is reopened (rule 8).
+  void flush() throws BlockException;
+
+  /// Visits what this layer alone holds in the range, clipped to it. Concurrent writes may or may
+  /// not be seen.
+  void extents(long offset, long length, ExtentVisitor visitor) throws BlockException;
+
+  /// The node that answers for what this layer does not hold.
+  default Optional<BlockNode> backing() {
+    return Optional.empty();
+  }
+
+  /// Sets the size. New bytes read as zeroes; cut ones are gone.
+  default void resize(long newSize) throws BlockException {
+    throw new UnsupportedImageException(name() + ": this kind of node cannot be resized");
+  }
+
+  /// Bytes the image takes on the host, or -1 when unknown.
+  default long allocatedBytes() throws BlockException {
+    return -1;
+  }
+
+  /// Flushes nothing by itself beyond what the format needs to be consistent; releases locks,
+  /// descriptors and the backing chain that this node owns. Closing twice is harmless.
+  @Override
+  void close() throws BlockException;
+}

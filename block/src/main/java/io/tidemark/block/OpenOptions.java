@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.block;
+
+import java.nio.file.Path;
+import java.util.Optional;
+
+/// How an image is opened.
+///
+/// @param readOnly nothing is ever written, not even a dirty flag
+/// @param lock take QEMU's image locks (rule 12); false only for `--force-share` reads
+/// @param runDir where a format keeps the log of acknowledged metadata (rule 1); absent: the format
+///   orders its writes with syncs instead, slower and as safe
+public record OpenOptions(boolean readOnly, boolean lock, Optional<Path> runDir) {
+  public static OpenOptions readWrite() {
+    return new OpenOptions(false, true, Optional.empty());
+  }
+
+  public static OpenOptions reading() {
+    return new OpenOptions(true, true, Optional.empty());
+  }
+
+  /// A reader that takes no locks and tolerates a writer beside it.
+  public static OpenOptions forceShare() {
+    return new OpenOptions(true, false, Optional.empty());
+  }
+
+  public OpenOptions withRunDir(Path dir) {
+    return new OpenOptions(readOnly, lock, Optional.of(dir));
+  }
+}

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+/// The block graph: nodes, raw files, filters, dirty bitmaps, and the drive a guest sees.
+@org.jspecify.annotations.NullMarked
+module io.tidemark.block {
+  requires static org.jspecify;
+  requires io.tidemark.linux;
+
+  exports io.tidemark.block;
+  exports io.tidemark.block.spi;
+
+  uses io.tidemark.block.spi.ImageFormat;
+}

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+/// The `tidemark` command.
+@org.jspecify.annotations.NullMarked
+module io.tidemark.cli {
+  requires static org.jspecify;
+  requires io.tidemark.block;
+  requires io.tidemark.qcow2;
+  requires io.tidemark.nbd;
+  requires io.tidemark.daemon;
+  requires io.tidemark.rpc;
+  requires info.picocli;
+  requires tools.jackson.databind;
+
+  exports io.tidemark.cli;
+
+  opens io.tidemark.cli to
+      info.picocli;
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.domain.spi;
+
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Optional;
+
+/// What the domain room asks about image files, running or not. Used with every driver. No call
+/// changes a file but [#create] and [#delete].
+public interface ImageService {
+  /// A backing file as the image's header records it.
+  record Backing(String name, Optional<String> format) {}
+
+  /// A bitmap stored in an image.
+  record StoredBitmap(String name, int granularityBytes, boolean inconsistent, boolean recording) {}
+
+  /// What an image's header says.
+  ///
+  /// @param backingPath the recorded backing file as an absolute path, relative names resolved;
+  ///   absent when there is none
+  record Image(
+      Path file,
+      String format,
+      long virtualSizeBytes,
+      Optional<Backing> backing,
+      Optional<Path> backingPath,
+      List<StoredBitmap> bitmaps) {}
+
+  /// Reads a header as `format`, sharing the file with a writer.
+  Image inspect(Path file, String format) throws DriverException;
+
+  /// The image and what lies beneath, active layer first, as libvirt walks it: a recorded backing
+  /// format is trusted, an unrecorded one refused; a loop or a missing file is an error that names
+  /// it.
+  List<Image> chain(Path file, String format) throws DriverException;
+
+  /// The format the file's bytes show, `raw` when none. Only where a libvirt flag means it
+  /// (REUSE_EXT without RAW).
+  String probe(Path file) throws DriverException;
+
+  /// Creates an image in a new or empty file.
+  void create(Path file, String format, long virtualSizeBytes, Optional<Backing> backing)
+      throws DriverException;
+
+  ImageSizes sizes(Path file, String format) throws DriverException;
+
+  /// Removes a regular file; never a device node.
+  void delete(Path file) throws DriverException;
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.domain.spi;
+
+import java.util.List;
+import java.util.Optional;
+
+/// One part of a transaction: all parts happen at one instant of the guest, over all drives, or
+/// none does.
+///
+/// Bitmaps are named per drive. Spec: QEMU qapi/transaction.json.
+public sealed interface TransactionAction {
+  /// The drive it concerns.
+  String target();
+
+  /// A new, empty, recording bitmap, kept in the image on a clean stop when `persistent`.
+  record AddBitmap(String target, String bitmap, int granularityBytes, boolean persistent)
+      implements TransactionAction {}
+
+  record RemoveBitmap(String target, String bitmap) implements TransactionAction {}
+
+  /// Ors `sources` into `bitmap`.
+  record MergeBitmaps(String target, String bitmap, List<String> sources)
+      implements TransactionAction {}
+
+  /// Starts a backup of the drive's content at this instant. In one transaction several are one
+  /// group: when one fails or is cancelled, all end (QEMU: completion-mode grouped).
+  ///
+  /// @param backupNode node that receives it, added before
+  /// @param bitmap copy only what it marks now (the bitmap itself is not changed); absent:
+  ///   everything
+  record StartBackup(
+      String target,
+      String jobId,
+      String backupNode,
+      Optional<String> bitmap,
+      long bandwidthBytesPerSecond)
+      implements TransactionAction {}
+}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.qcow2;
+
+import io.tidemark.block.BlockException;
+import io.tidemark.block.BlockNode;
+import io.tidemark.block.CreateOptions;
+import io.tidemark.block.FormatNode;
+import io.tidemark.block.OpenOptions;
+import io.tidemark.block.spi.ImageFormat;
+import java.nio.ByteBuffer;
+
+/// The qcow2 format.
+public final class Qcow2Format implements ImageFormat {
+  @Override
+  public String name() {
+    return "qcow2";
+  }
+
+  @Override
+  public boolean probe(ByteBuffer head) {
+    throw new UnsupportedOperationException();
+  }
+
+  @Override
+  public FormatNode open(BlockNode file, OpenOptions options) throws BlockException {
+    throw new UnsupportedOperationException();
+  }
+
+  @Override
+  public void create(BlockNode file, CreateOptions options) throws BlockException {
+    throw new UnsupportedOperationException();
+  }
+}
