@@ -23,6 +23,12 @@ public interface BitmapStore {
   /// Marks all consistent bitmaps in use and syncs. Idempotent.
   void claim() throws BlockException;
 
+  /// Adds a bitmap that is in use from the start, and syncs: its name, granularity and flags are
+  /// kept, no contents. So a crash before the next [#store] leaves it inconsistent rather than
+  /// missing. Until then it counts as consistent here, as a claimed one does. Refused when the name
+  /// is taken.
+  void add(DirtyBitmap bitmap) throws BlockException;
+
   /// Replaces every consistent bitmap by these, not in use, and syncs. Inconsistent ones stay as
   /// they are, unless one of `bitmaps` has the same name.
   void store(Collection<DirtyBitmap> bitmaps) throws BlockException;

@@ -6,7 +6,7 @@ import java.util.List;
 import java.util.Optional;
 
 /// What the domain room asks about image files, running or not. Used with every driver. No call
-/// changes a file but [#create] and [#delete].
+/// changes a file but [#create], [#publish] and [#delete].
 public interface ImageService {
   /// A backing file as the image's header records it.
   record Backing(String name, Optional<String> format) {}
@@ -43,6 +43,11 @@ public interface ImageService {
       throws DriverException;
 
   ImageSizes sizes(Path file, String format) throws DriverException;
+
+  /// Gives a complete, flushed file its final name in the same folder, durably: when the call
+  /// returns, the name survives a power cut. An existing `file` is never replaced (kind `GENERIC`,
+  /// and `temporary` is as it was).
+  void publish(Path temporary, Path file) throws DriverException;
 
   /// Removes a regular file; never a device node.
   void delete(Path file) throws DriverException;

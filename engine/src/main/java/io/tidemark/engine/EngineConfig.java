@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.engine;
+
+import java.nio.file.Path;
+
+/// Where the embedded engine keeps what it needs while domains run.
+///
+/// @param runDir the daemon's run dir, absolute: `guest/` holds the guests' sockets, `log/` the
+///   logs of acknowledged image metadata (rule 1). Both are made on first use
+/// @param scratchDir where backups put the blocks that a guest overwrites before they are copied:
+///   absolute, on a disk rather than in memory. The files have no name once they are open, so that
+///   none outlives the process
+/// @param scratchLimitBytes most bytes that the scratch of one disk's backup may hold; past it the
+///   backup fails, never the guest
+public record EngineConfig(Path runDir, Path scratchDir, long scratchLimitBytes) {
+  /// Scratch of one backup unless told otherwise: no more than the disk itself.
+  public static final long UNBOUNDED_SCRATCH = Long.MAX_VALUE;
+
+  public EngineConfig {
+    if (!runDir.isAbsolute() || !scratchDir.isAbsolute()) {
+      throw new IllegalArgumentException(
+          "run dir " + runDir + " and scratch dir " + scratchDir + " must be absolute");
+    }
+    if (scratchLimitBytes < 0) {
+      throw new IllegalArgumentException("scratch limit of " + scratchLimitBytes + " bytes");
+    }
+  }
+
+  public static EngineConfig of(Path runDir, Path scratchDir) {
+    return new EngineConfig(runDir, scratchDir, UNBOUNDED_SCRATCH);
+  }
+
+  Path guestDir() {
+    return runDir.resolve("guest");
+  }
+
+  Path logDir() {
+    return runDir.resolve("log");
+  }
+}
