@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.cli;
+
+import static java.nio.charset.StandardCharsets.UTF_8;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.PrintWriter;
+import java.io.UncheckedIOException;
+import java.nio.file.FileSystemException;
+import java.util.Objects;
+import java.util.Properties;
+import picocli.CommandLine;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.IVersionProvider;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.Spec;
+
+/// The `tidemark` command: finds the subcommand, and turns its outcome into text and exit code.
+///
+/// A subcommand is a `Callable<Integer>` of its own file, listed below. It writes what was asked to
+/// `spec.commandLine().getOut()`, and throws: [CommandException] or an [IOException] (every
+/// `BlockException` is one) for what its user can act on; anything else is our own bug and is
+/// printed with its stack.
+@Command(
+    name = "tidemark",
+    description = "Copies, moves and backs up the disks of running virtual machines.",
+    mixinStandardHelpOptions = true,
+    versionProvider = Tidemark.Version.class,
+    synopsisSubcommandLabel = "COMMAND",
+    exitCodeOnInvalidInput = Tidemark.USAGE,
+    subcommands = {
+      ImageCommand.class,
+    })
+public final class Tidemark implements Runnable {
+  /// [ExitStatus#USAGE], for `exitCodeOnInvalidInput` of every command outside `image` (an
+  /// annotation takes only a constant).
+  static final int USAGE = 64;
+
+  @Spec CommandSpec spec = CommandSpec.create();
+
+  /// Runs the command and ends the process with its code.
+  public static void main(String[] args) {
+    int code =
+        run(
+            new PrintWriter(System.out, true, UTF_8),
+            new PrintWriter(System.err, true, UTF_8),
+            args);
+    System.exit(code);
+  }
+
+  /// Runs the command within this process.
+  ///
+  /// @return the exit code
+  public static int run(PrintWriter out, PrintWriter err, String... args) {
+    int code =
+        new CommandLine(new Tidemark())
+            .setOut(out)
+            .setErr(err)
+            .setCaseInsensitiveEnumValuesAllowed(true)
+            .setPosixClusteredShortOptionsAllowed(true)
+            .setOverwrittenOptionsAllowed(true)
+            .setExecutionExceptionHandler(Tidemark::failed)
+            .setParameterExceptionHandler(Tidemark::misused)
+            .execute(args);
+    out.flush();
+    err.flush();
+    return code;
+  }
+
+  /// Without a subcommand there is nothing to do.
+  @Override
+  public void run() {
+    throw new ParameterException(spec.commandLine(), "no command given");
+  }
+
+  private static int misused(ParameterException misuse, String[] args) {
+    CommandLine command = misuse.getCommandLine();
+    PrintWriter err = command.getErr();
+    err.println("tidemark: " + lowerFirst(String.valueOf(misuse.getMessage())));
+    err.println(
+        "Try '" + command.getCommandSpec().qualifiedName() + " --help' for more information.");
+    return command.getCommandSpec().exitCodeOnInvalidInput();
+  }
+
+  private static int failed(
+      Exception failure, CommandLine command, CommandLine.ParseResult parsed) {
+    PrintWriter err = command.getErr();
+    command.getOut().flush();
+    switch (failure) {
+      case CommandException known -> {
+        err.println("tidemark: " + known.getMessage());
+        return known.exitCode();
+      }
+      case IOException io -> err.println("tidemark: " + text(io));
+      case UncheckedIOException io ->
+          err.println("tidemark: " + text(Objects.requireNonNull(io.getCause())));
+      default -> {
+        err.println("tidemark: internal error: " + failure);
+        failure.printStackTrace(err);
+      }
+    }
+    return ExitStatus.FAILED.code();
+  }
+
+  /// The JDK's file exceptions say only the path when the kind of exception says the rest.
+  static String text(IOException failure) {
+    String message = failure.getMessage();
+    return switch (failure) {
+      case java.nio.file.NoSuchFileException missing -> missing.getFile() + ": no such file";
+      case java.nio.file.AccessDeniedException denied -> denied.getFile() + ": permission denied";
+      case java.nio.file.FileAlreadyExistsException there -> there.getFile() + ": already exists";
+      case FileSystemException other when other.getReason() == null ->
+          other.getFile() + ": " + other.getClass().getSimpleName();
+      default -> message == null ? failure.toString() : message;
+    };
+  }
+
+  /// picocli begins its sentences with a capital; ours do not.
+  private static String lowerFirst(String text) {
+    boolean word = text.length() > 1 && Character.isLowerCase(text.charAt(1));
+    return word ? Character.toLowerCase(text.charAt(0)) + text.substring(1) : text;
+  }
+
+  /// The version the build wrote.
+  static final class Version implements IVersionProvider {
+    @Override
+    public String[] getVersion() throws IOException {
+      return new String[] {"tidemark " + number()};
+    }
+
+    static String number() throws IOException {
+      Properties properties = new Properties();
+      try (InputStream in = Tidemark.class.getResourceAsStream("version.properties")) {
+        properties.load(Objects.requireNonNull(in, "version.properties"));
+      }
+      return properties.getProperty("version", "unknown");
+    }
+  }
+}
