@@ -10,6 +10,8 @@ import io.tidemark.block.spi.ImageFormat;
 import java.nio.ByteBuffer;
 
 /// The qcow2 format.
+///
+/// Spec: qemu `docs/interop/qcow2.rst`.
 public final class Qcow2Format implements ImageFormat {
   @Override
   public String name() {
@@ -23,11 +25,11 @@ public final class Qcow2Format implements ImageFormat {
 
   @Override
   public FormatNode open(BlockNode file, OpenOptions options) throws BlockException {
-    throw new UnsupportedOperationException();
+    return Qcow2Image.open(file, options);
   }
 
   @Override
   public void create(BlockNode file, CreateOptions options) throws BlockException {
-    throw new UnsupportedOperationException();
+    Qcow2Image.create(file, options);
   }
 }
