@@ -13,6 +13,11 @@ public final class EngineImageService implements ImageService {
   public EngineImageService() {}
 
   @Override
+  public Optional<FileStatus> status(Path file) throws DriverException {
+    throw new UnsupportedOperationException();
+  }
+
+  @Override
   public Image inspect(Path file, String format) throws DriverException {
     throw new UnsupportedOperationException();
   }

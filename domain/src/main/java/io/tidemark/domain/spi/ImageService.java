@@ -26,6 +26,20 @@ public interface ImageService {
       Optional<Path> backingPath,
       List<StoredBitmap> bitmaps) {}
 
+  /// What stands at a path, links followed.
+  enum FileKind {
+    REGULAR,
+    BLOCK_DEVICE,
+    OTHER
+  }
+
+  /// @param lengthBytes of a regular file; 0 for anything else
+  record FileStatus(FileKind kind, long lengthBytes) {}
+
+  /// What stands at `file`; empty when nothing does. Kind `MISSING_FILE` when its folder is missing
+  /// or may not be searched.
+  Optional<FileStatus> status(Path file) throws DriverException;
+
   /// Reads a header as `format`, sharing the file with a writer.
   Image inspect(Path file, String format) throws DriverException;
 
@@ -38,7 +52,8 @@ public interface ImageService {
   /// (REUSE_EXT without RAW).
   String probe(Path file) throws DriverException;
 
-  /// Creates an image in a new or empty file.
+  /// Creates an image in a new or empty file. When it fails, a file that was not there before is
+  /// not there after.
   void create(Path file, String format, long virtualSizeBytes, Optional<Backing> backing)
       throws DriverException;
 

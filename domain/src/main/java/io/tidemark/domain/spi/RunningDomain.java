@@ -16,7 +16,9 @@ public interface RunningDomain {
   /// Closes a node and the nodes beneath it that nothing else uses (`blockdev-del`).
   void removeNode(String name) throws DriverException;
 
-  /// All or none, at one instant of the guest (`transaction`).
+  /// All or none, at one instant of the guest (`transaction`). Actions take effect in their order:
+  /// a bitmap added and merged by earlier ones can be the bitmap of a later
+  /// [TransactionAction.StartBackup].
   void transaction(List<TransactionAction> actions) throws DriverException;
 
   /// Starts a live copy (`blockdev-mirror`, auto-finalize and auto-dismiss off).
@@ -27,7 +29,9 @@ public interface RunningDomain {
   void completeJob(String id) throws DriverException;
 
   /// Lets a pending job take effect (`job-finalize`): a mirror re-points the drive to its node and
-  /// the guest goes on.
+  /// the guest goes on. The drive's bitmaps go with it: from then on they are stored in the new
+  /// image when its format can hold them, and are dropped when it cannot. When the call fails, the
+  /// job is still pending and the drive still drained.
   void finalizeJob(String id) throws DriverException;
 
   /// Ends a job without effect (`job-cancel`). A ready mirror stops at one instant of the guest,

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.domain;
+
+import java.util.List;
+
+/// What happened to a domain, one case for each libvirt event id that is sent.
+public sealed interface DomainEvent {
+  /// The domain at that moment: the id of a domain that just stopped is still the old one.
+  DomainRef domain();
+
+  /// Event id 0.
+  record LifecycleChanged(DomainRef domain, Lifecycle change) implements DomainEvent {}
+
+  /// Event id 8, always directly before [BlockJob2] of the same moment.
+  ///
+  /// @param path source file of the disk; after a pivot the new one
+  record BlockJob(DomainRef domain, String path, BlockJobType type, BlockJobStatus status)
+      implements DomainEvent {}
+
+  /// Event id 16.
+  ///
+  /// @param target `vda`
+  record BlockJob2(DomainRef domain, String target, BlockJobType type, BlockJobStatus status)
+      implements DomainEvent {}
+
+  /// Event id 21.
+  record JobCompleted(DomainRef domain, List<TypedParam> params) implements DomainEvent {}
+}

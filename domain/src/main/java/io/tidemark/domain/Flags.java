@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.domain;
+
+/// libvirt's flag bits, by the verb that takes them.
+public final class Flags {
+  private Flags() {}
+
+  // virDomainXMLFlags
+  public static final int XML_SECURE = 1;
+  public static final int XML_INACTIVE = 2;
+  public static final int XML_UPDATE_CPU = 4;
+  public static final int XML_MIGRATABLE = 8;
+
+  // virDomainDefineFlags
+  public static final int DEFINE_VALIDATE = 1;
+
+  // virDomainCreateFlags
+  public static final int START_PAUSED = 1;
+  public static final int START_AUTODESTROY = 2;
+  public static final int START_BYPASS_CACHE = 4;
+  public static final int START_FORCE_BOOT = 8;
+  public static final int START_VALIDATE = 16;
+  public static final int START_RESET_NVRAM = 32;
+
+  // virDomainDestroyFlagsValues
+  public static final int DESTROY_GRACEFUL = 1;
+  public static final int DESTROY_REMOVE_LOGS = 2;
+
+  // virDomainUndefineFlagsValues
+  public static final int UNDEFINE_MANAGED_SAVE = 1;
+  public static final int UNDEFINE_SNAPSHOTS_METADATA = 2;
+  public static final int UNDEFINE_NVRAM = 4;
+  public static final int UNDEFINE_KEEP_NVRAM = 8;
+  public static final int UNDEFINE_CHECKPOINTS_METADATA = 16;
+  public static final int UNDEFINE_TPM = 32;
+  public static final int UNDEFINE_KEEP_TPM = 64;
+
+  // virConnectListAllDomainsFlags
+  public static final int LIST_ACTIVE = 1;
+  public static final int LIST_INACTIVE = 2;
+  public static final int LIST_PERSISTENT = 4;
+  public static final int LIST_TRANSIENT = 8;
+  public static final int LIST_RUNNING = 16;
+  public static final int LIST_PAUSED = 32;
+  public static final int LIST_SHUTOFF = 64;
+  public static final int LIST_OTHER = 128;
+  public static final int LIST_MANAGEDSAVE = 256;
+  public static final int LIST_NO_MANAGEDSAVE = 512;
+  public static final int LIST_AUTOSTART = 1024;
+  public static final int LIST_NO_AUTOSTART = 2048;
+  public static final int LIST_HAS_SNAPSHOT = 4096;
+  public static final int LIST_NO_SNAPSHOT = 8192;
+  public static final int LIST_HAS_CHECKPOINT = 16384;
+  public static final int LIST_NO_CHECKPOINT = 32768;
+
+  // virDomainBlockRebaseFlags
+  public static final int REBASE_SHALLOW = 1;
+  public static final int REBASE_REUSE_EXT = 2;
+  public static final int REBASE_COPY_RAW = 4;
+  public static final int REBASE_COPY = 8;
+  public static final int REBASE_RELATIVE = 16;
+  public static final int REBASE_COPY_DEV = 32;
+  public static final int REBASE_BANDWIDTH_BYTES = 64;
+
+  // virDomainBlockCopyFlags
+  public static final int COPY_SHALLOW = 1;
+  public static final int COPY_REUSE_EXT = 2;
+  public static final int COPY_TRANSIENT_JOB = 4;
+  public static final int COPY_SYNCHRONOUS_WRITES = 8;
+
+  // virDomainBlockJobAbortFlags
+  public static final int ABORT_ASYNC = 1;
+  public static final int ABORT_PIVOT = 2;
+
+  // virDomainBlockJobInfoFlags and virDomainBlockJobSetSpeedFlags
+  public static final int BANDWIDTH_BYTES = 1;
+
+  // virDomainCheckpointCreateFlags
+  public static final int CHECKPOINT_REDEFINE = 1;
+  public static final int CHECKPOINT_QUIESCE = 2;
+  public static final int CHECKPOINT_REDEFINE_VALIDATE = 4;
+
+  // virDomainCheckpointXMLFlags
+  public static final int CHECKPOINT_XML_SECURE = 1;
+  public static final int CHECKPOINT_XML_NO_DOMAIN = 2;
+  public static final int CHECKPOINT_XML_SIZE = 4;
+
+  // virDomainCheckpointListFlags
+  public static final int CHECKPOINT_LIST_ROOTS = 1;
+  public static final int CHECKPOINT_LIST_DESCENDANTS = 1;
+  public static final int CHECKPOINT_LIST_TOPOLOGICAL = 2;
+  public static final int CHECKPOINT_LIST_LEAVES = 4;
+  public static final int CHECKPOINT_LIST_NO_LEAVES = 8;
+
+  // virDomainCheckpointDeleteFlags
+  public static final int CHECKPOINT_DELETE_CHILDREN = 1;
+  public static final int CHECKPOINT_DELETE_METADATA_ONLY = 2;
+  public static final int CHECKPOINT_DELETE_CHILDREN_ONLY = 4;
+
+  // virDomainBackupBeginFlags
+  public static final int BACKUP_REUSE_EXTERNAL = 1;
+
+  // virDomainGetJobStatsFlags
+  public static final int JOB_STATS_COMPLETED = 1;
+  public static final int JOB_STATS_KEEP_COMPLETED = 2;
+
+  // virDomainStatsTypes
+  public static final int STATS_STATE = 1;
+  public static final int STATS_CPU_TOTAL = 2;
+  public static final int STATS_BALLOON = 4;
+  public static final int STATS_VCPU = 8;
+  public static final int STATS_INTERFACE = 16;
+  public static final int STATS_BLOCK = 32;
+
+  // virConnectGetAllDomainStatsFlags
+  public static final int STATS_BACKING = 1 << 30;
+
+  /// Refuses bits outside `allowed`, as libvirt words it.
+  ///
+  /// @param function libvirt's name of the driver function: clients see it
+  static void check(int flags, int allowed, String function) throws LibvirtException {
+    int unknown = flags & ~allowed;
+    if (unknown != 0) {
+      throw new LibvirtException(
+          ErrorCode.INVALID_ARG,
+          ErrorDomain.HYPERVISOR,
+          "unsupported flags (0x%x) in function %s".formatted(unknown, function));
+    }
+  }
+
+  static boolean has(int flags, int bit) {
+    return (flags & bit) != 0;
+  }
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.domain;
+
+/// A change of a domain's life with its detail (virDomainEventType and its detail types), those
+/// that happen here.
+public enum Lifecycle {
+  DEFINED_ADDED(0, 0),
+  DEFINED_UPDATED(0, 1),
+  UNDEFINED(1, 0),
+  STARTED_BOOTED(2, 0),
+  SUSPENDED_PAUSED(3, 0),
+  RESUMED_UNPAUSED(4, 0),
+  STOPPED_SHUTDOWN(5, 0),
+  STOPPED_DESTROYED(5, 1),
+  STOPPED_CRASHED(5, 2),
+  STOPPED_FAILED(5, 5),
+  SHUTDOWN_FINISHED(6, 0),
+  SHUTDOWN_HOST(6, 2);
+
+  private final int event;
+  private final int detail;
+
+  Lifecycle(int event, int detail) {
+    this.event = event;
+    this.detail = detail;
+  }
+
+  public int event() {
+    return event;
+  }
+
+  public int detail() {
+    return detail;
+  }
+}
