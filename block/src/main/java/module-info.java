@@ -9,4 +9,7 @@ module io.tidemark.block {
   exports io.tidemark.block.spi;
 
   uses io.tidemark.block.spi.ImageFormat;
+
+  provides io.tidemark.block.spi.ImageFormat with
+      io.tidemark.block.RawFormat;
 }

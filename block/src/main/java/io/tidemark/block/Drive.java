@@ -2,127 +2,430 @@
 package io.tidemark.block;
 
 import java.nio.ByteBuffer;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.LongAdder;
+import java.util.function.BooleanSupplier;
 
 /// The guest-facing root of a disk: it stays while what is beneath changes.
 ///
 /// Every guest request is counted in flight, so that the drive can be drained; every change (write,
 /// zero, discard) locks its range, runs through the filters, and marks the dirty bitmaps before the
 /// node beneath is asked.
+///
+/// **Order of locks**, outermost first: in flight → range → whatever the node beneath takes. From
+/// it follows who may wait for whom:
+/// - A guest change waits for a job's range *while it is in flight*. So a drain may have to wait
+///   until that job lets go, and a job that holds a range must be able to let go by itself: it
+///   works on [#root], which no drain holds, and neither drains, nor waits for a drain to end, nor
+///   asks the drive for anything, nor asks for a second range while it holds one.
+/// - Once drained, no guest change holds or waits for a range; what [#lockRange] then waits for is
+///   only other jobs.
+/// - A filter runs in flight with the range locked: it may use other nodes and [#root], and must
+///   not call the drive.
+/// - Reads take no range: a read beside an overlapping change may see old bytes, new ones or both,
+///   as on a real disk.
+///
+/// The one cost of a drain on the way of a request is one atomic add before and one after it. New
+/// requests see the drain's bit in the sum and step back.
 public final class Drive implements BlockNode {
-  /// While open no guest request runs; new ones wait. Drains nest.
+  /// While open no guest request runs; new ones wait. Drains nest, also those of several threads.
   public interface Drained extends AutoCloseable {
     @Override
     void close();
   }
 
+  /// In [#flight]: the drive is being or is drained.
+  private static final int DRAINING = 1 << 30;
+
+  private final String name;
+  private final RangeLock ranges = new RangeLock();
+
+  /// Guest requests in flight, plus [#DRAINING]. A request that finds the bit takes its count back
+  /// and waits, so the count may rise for moments while drained, and nothing runs by that.
+  private final AtomicInteger flight = new AtomicInteger();
+
+  private final Object gate = new Object();
+  private int drains; // guarded by gate
+  private volatile boolean closed; // written under gate
+
+  // Replaced while drained only, so that a request in flight sees one state from start to end.
+  private volatile BlockNode root;
+  private volatile WriteFilter[] filters = {};
+  private volatile DirtyBitmap[] bitmaps = {};
+
+  private final LongAdder readOperations = new LongAdder();
+  private final LongAdder readBytes = new LongAdder();
+  private final LongAdder readNanos = new LongAdder();
+  private final LongAdder writeOperations = new LongAdder();
+  private final LongAdder writeBytes = new LongAdder();
+  private final LongAdder writeNanos = new LongAdder();
+  private final LongAdder flushOperations = new LongAdder();
+  private final LongAdder flushNanos = new LongAdder();
+  private final LongAdder errors = new LongAdder();
+
   public Drive(String name, BlockNode root) {
-    throw new UnsupportedOperationException();
+    this.name = name;
+    this.root = root;
   }
 
   @Override
   public String name() {
-    throw new UnsupportedOperationException();
+    return name;
   }
 
   @Override
   public long virtualSize() {
-    throw new UnsupportedOperationException();
+    return root.virtualSize();
   }
 
   @Override
   public boolean readOnly() {
-    throw new UnsupportedOperationException();
+    return root.readOnly();
   }
 
   @Override
   public void read(long offset, ByteBuffer into) throws BlockException {
-    throw new UnsupportedOperationException();
+    int length = into.remaining();
+    long start = enter();
+    boolean done = false;
+    try {
+      root.read(offset, into);
+      done = true;
+    } finally {
+      leave();
+      count(done, readOperations, readNanos, start);
+    }
+    readBytes.add(length);
   }
 
   @Override
   public void write(long offset, ByteBuffer from) throws BlockException {
-    throw new UnsupportedOperationException();
+    change(new GuestWrite.Data(offset, from.asReadOnlyBuffer()));
+    from.position(from.limit());
   }
 
   @Override
   public void writeZeroes(long offset, long length, ZeroMode mode) throws BlockException {
-    throw new UnsupportedOperationException();
+    change(new GuestWrite.Zeroes(offset, length, mode));
   }
 
   @Override
   public void discard(long offset, long length) throws BlockException {
-    throw new UnsupportedOperationException();
+    change(new GuestWrite.Discard(offset, length));
+  }
+
+  private void change(GuestWrite write) throws BlockException {
+    long length = write.length();
+    long start = enter();
+    boolean done = false;
+    try {
+      BlockNode node = root;
+      checkChange(node, write.offset(), length);
+      try (var _ = ranges.lock(write.offset(), length)) {
+        for (DirtyBitmap bitmap : bitmaps) {
+          if (bitmap.enabled()) {
+            bitmap.set(write.offset(), length);
+          }
+        }
+        applyFiltered(write, node, filters);
+      }
+      done = true;
+    } finally {
+      leave();
+      count(done, writeOperations, writeNanos, start);
+    }
+    writeBytes.add(length);
+  }
+
+  private void checkChange(BlockNode node, long offset, long length) throws BlockException {
+    if (node.readOnly()) {
+      throw new ReadOnlyNodeException(name + ": " + node.name() + " is read-only");
+    }
+    if (offset < 0 || length < 0 || offset > node.virtualSize() - length) {
+      throw new IllegalArgumentException(
+          name + ": " + length + " bytes at " + offset + " of " + node.virtualSize());
+    }
+  }
+
+  /// Every filter whose `before` was called learns the outcome, whatever the others do. A filter
+  /// that throws is a bug of ours and not hidden: the request ends with it.
+  private static void applyFiltered(GuestWrite write, BlockNode node, WriteFilter[] filters)
+      throws BlockException {
+    int told = 0;
+    boolean done = false;
+    try {
+      while (told < filters.length) {
+        filters[told++].before(write);
+      }
+      write.applyTo(node);
+      done = true;
+    } finally {
+      tell(write, filters, told, done);
+    }
+  }
+
+  private static void tell(GuestWrite write, WriteFilter[] filters, int told, boolean done) {
+    if (told == 0) {
+      return;
+    }
+    try {
+      if (done) {
+        filters[told - 1].after(write);
+      } else {
+        filters[told - 1].failed(write);
+      }
+    } finally {
+      tell(write, filters, told - 1, done);
+    }
   }
 
   @Override
   public void flush() throws BlockException {
-    throw new UnsupportedOperationException();
+    long start = enter();
+    boolean done = false;
+    try {
+      root.flush();
+      done = true;
+    } finally {
+      leave();
+      count(done, flushOperations, flushNanos, start);
+    }
+  }
+
+  private void count(boolean done, LongAdder operations, LongAdder nanos, long start) {
+    if (done) {
+      operations.increment();
+      nanos.add(System.nanoTime() - start);
+    } else {
+      errors.increment();
+    }
   }
 
   /// The guest's view of the whole chain: no extent is `UNALLOCATED` but where the last layer says
-  /// so.
+  /// so. The visitor runs in flight: it must not drain the drive.
   @Override
   public void extents(long offset, long length, ExtentVisitor visitor) throws BlockException {
-    throw new UnsupportedOperationException();
+    enter();
+    try {
+      Extents.walk(root, offset, length, (extent, _, _) -> visitor.visit(extent));
+    } finally {
+      leave();
+    }
   }
 
-  /// Closes the root.
+  @Override
+  public long allocatedBytes() throws BlockException {
+    return root.allocatedBytes();
+  }
+
+  /// Drains, and closes the root. Requests that come later, or were held by a drain, fail.
   @Override
   public void close() throws BlockException {
-    throw new UnsupportedOperationException();
+    try (var _ = drain()) {
+      synchronized (gate) {
+        if (closed) {
+          return;
+        }
+        closed = true;
+        gate.notifyAll();
+      }
+      root.close();
+    }
+  }
+
+  /// Counts a request in flight, once no drain holds it.
+  ///
+  /// @return the time it began, waiting included
+  private long enter() throws BlockException {
+    long start = System.nanoTime();
+    while (flight.getAndIncrement() >= DRAINING) {
+      leave();
+      awaitResume();
+    }
+    if (closed) {
+      leave();
+      throw new TransportException(name + ": drive is closed");
+    }
+    return start;
+  }
+
+  private void leave() {
+    if (flight.decrementAndGet() == DRAINING) {
+      synchronized (gate) {
+        gate.notifyAll();
+      }
+    }
+  }
+
+  private void awaitResume() throws BlockException {
+    awaitAtGate(() -> drains == 0 || closed);
+    if (closed) {
+      throw new TransportException(name + ": drive is closed");
+    }
+  }
+
+  /// Waits, uninterruptibly, until `condition` holds; it is asked with [#gate] held.
+  private void awaitAtGate(BooleanSupplier condition) {
+    boolean interrupted = false;
+    synchronized (gate) {
+      while (!condition.getAsBoolean()) {
+        try {
+          gate.wait();
+        } catch (InterruptedException _) {
+          interrupted = true;
+        }
+      }
+    }
+    if (interrupted) {
+      Thread.currentThread().interrupt();
+    }
   }
 
   /// Waits for the requests in flight and holds new ones, guest flushes too. Jobs that use [#root]
-  /// are not held.
+  /// are not held. Never called by a thread that holds a range or runs a request of this drive.
   public Drained drain() {
-    throw new UnsupportedOperationException();
+    synchronized (gate) {
+      if (drains++ == 0) {
+        flight.addAndGet(DRAINING);
+      }
+    }
+    awaitAtGate(() -> flight.get() == DRAINING);
+    return new Drain();
+  }
+
+  private final class Drain implements Drained {
+    private boolean open = true; // guarded by gate
+
+    @Override
+    public void close() {
+      synchronized (gate) {
+        if (!open) {
+          return;
+        }
+        open = false;
+        if (--drains == 0) {
+          flight.addAndGet(-DRAINING);
+          gate.notifyAll();
+        }
+      }
+    }
+  }
+
+  private void requireDrained(String what) {
+    synchronized (gate) {
+      if (drains == 0) {
+        throw new IllegalStateException(name + ": " + what + " while not drained");
+      }
+    }
   }
 
   /// The node beneath, for jobs: reads and writes on it pass by the filters, the bitmaps and the
   /// drain.
   public BlockNode root() {
-    throw new UnsupportedOperationException();
+    return root;
   }
 
   /// Puts another node of the same size beneath. Only while drained by the caller. The old one is
   /// not closed.
   public void repoint(BlockNode newRoot) {
-    throw new UnsupportedOperationException();
+    requireDrained("repoint");
+    if (newRoot.virtualSize() != root.virtualSize()) {
+      throw new IllegalArgumentException(
+          name
+              + ": repoint from "
+              + root.virtualSize()
+              + " to "
+              + newRoot.virtualSize()
+              + " bytes");
+    }
+    root = newRoot;
   }
 
   /// Holds a range against guest changes: a background copy's extent from its read to its write.
+  /// See above for what the holder must not do.
   public RangeLock.Held lockRange(long offset, long length) {
-    throw new UnsupportedOperationException();
+    return ranges.lock(offset, length);
   }
 
   /// Adds or removes a filter. Only while drained by the caller. Filters run `before` in order of
   /// adding, `after` in the reverse.
   public void addFilter(WriteFilter filter) {
-    throw new UnsupportedOperationException();
+    requireDrained("add filter");
+    synchronized (gate) {
+      var list = new ArrayList<>(List.of(filters));
+      list.add(filter);
+      filters = list.toArray(WriteFilter[]::new);
+    }
   }
 
   public void removeFilter(WriteFilter filter) {
-    throw new UnsupportedOperationException();
+    requireDrained("remove filter");
+    synchronized (gate) {
+      var list = new ArrayList<>(List.of(filters));
+      if (!list.remove(filter)) {
+        throw new IllegalArgumentException(name + ": no such filter");
+      }
+      filters = list.toArray(WriteFilter[]::new);
+    }
   }
 
   /// Adds a bitmap that records guest changes while it is enabled. Only while drained by the
   /// caller. Names are unique.
   public void addBitmap(DirtyBitmap bitmap) {
-    throw new UnsupportedOperationException();
+    requireDrained("add bitmap");
+    if (bitmap.size() != virtualSize()) {
+      throw new IllegalArgumentException(
+          name
+              + ": bitmap "
+              + bitmap.name()
+              + " covers "
+              + bitmap.size()
+              + " of "
+              + virtualSize()
+              + " bytes");
+    }
+    synchronized (gate) {
+      var list = new ArrayList<>(List.of(bitmaps));
+      if (list.stream().anyMatch(b -> b.name().equals(bitmap.name()))) {
+        throw new IllegalArgumentException(name + ": bitmap " + bitmap.name() + " exists already");
+      }
+      list.add(bitmap);
+      bitmaps = list.toArray(DirtyBitmap[]::new);
+    }
   }
 
-  public Optional<DirtyBitmap> removeBitmap(String name) {
-    throw new UnsupportedOperationException();
+  /// Takes a bitmap away. A change in flight may still mark it.
+  public Optional<DirtyBitmap> removeBitmap(String bitmapName) {
+    synchronized (gate) {
+      var list = new ArrayList<>(List.of(bitmaps));
+      Optional<DirtyBitmap> found =
+          list.stream().filter(b -> b.name().equals(bitmapName)).findFirst();
+      if (found.isPresent()) {
+        list.remove(found.get());
+        bitmaps = list.toArray(DirtyBitmap[]::new);
+      }
+      return found;
+    }
   }
 
   public List<DirtyBitmap> bitmaps() {
-    throw new UnsupportedOperationException();
+    return List.of(bitmaps);
   }
 
   /// Counts since the drive was made.
   public IoStatistics statistics() {
-    throw new UnsupportedOperationException();
+    return new IoStatistics(
+        readOperations.sum(),
+        readBytes.sum(),
+        readNanos.sum(),
+        writeOperations.sum(),
+        writeBytes.sum(),
+        writeNanos.sum(),
+        flushOperations.sum(),
+        flushNanos.sum(),
+        errors.sum());
   }
 }

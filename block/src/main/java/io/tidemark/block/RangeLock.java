@@ -1,17 +1,109 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.block;
 
+import java.util.concurrent.locks.LockSupport;
+
 /// Exclusive locks on ranges of one disk: overlapping holders wait for each other, in order of
 /// arrival; others do not.
+///
+/// All that hold or wait stand in one list in order of arrival. A newcomer counts the entries
+/// before it that overlap and waits until each has left, so nobody overtakes an overlapping earlier
+/// comer, and a wide range is not starved by narrow ones. The list is short (requests in flight),
+/// and its monitor is never held while anyone waits. Not reentrant: a thread that asks for a range
+/// that overlaps its own waits for ever.
 public final class RangeLock {
-  /// A held range; closing lets it go.
+  /// A held range; closing lets it go. Closing twice is harmless; any thread may close.
   public interface Held extends AutoCloseable {
     @Override
     void close();
   }
 
-  /// Waits until no other holder overlaps the range, uninterruptibly.
+  private final class Entry implements Held {
+    private final long offset;
+    private final long end;
+    private final Thread owner = Thread.currentThread();
+    private Entry previous = this;
+    private Entry next = this;
+    private boolean gone;
+
+    /// Overlapping entries that came before and are still there. Written under the lock's monitor.
+    private volatile int blockers;
+
+    Entry(long offset, long end) {
+      this.offset = offset;
+      this.end = end;
+    }
+
+    boolean overlaps(Entry other) {
+      return offset < other.end && other.offset < end;
+    }
+
+    @Override
+    public void close() {
+      release(this);
+    }
+  }
+
+  /// The list's anchor: its `next` came first. Lists are changed under `this`.
+  private final Entry anchor = new Entry(0, 0);
+
+  /// Waits until no other holder overlaps the range, uninterruptibly. An empty range overlaps
+  /// nothing.
   public Held lock(long offset, long length) {
-    throw new UnsupportedOperationException();
+    var entry = new Entry(offset, new ByteRange(offset, length).end());
+    synchronized (this) {
+      int blockers = 0;
+      for (Entry e = anchor.next; e != anchor; e = e.next) {
+        if (e.overlaps(entry)) {
+          blockers++;
+        }
+      }
+      entry.blockers = blockers;
+      entry.previous = anchor.previous;
+      entry.next = anchor;
+      anchor.previous.next = entry;
+      anchor.previous = entry;
+    }
+    if (entry.blockers > 0) {
+      await(entry);
+    }
+    return entry;
+  }
+
+  private static void await(Entry entry) {
+    boolean interrupted = false;
+    while (entry.blockers > 0) {
+      LockSupport.park(entry);
+      interrupted |= Thread.interrupted();
+    }
+    if (interrupted) {
+      Thread.currentThread().interrupt();
+    }
+  }
+
+  private synchronized void release(Entry entry) {
+    if (entry.gone) {
+      return;
+    }
+    entry.gone = true;
+    for (Entry e = entry.next; e != anchor; e = e.next) {
+      if (e.overlaps(entry)) {
+        e.blockers = e.blockers - 1;
+        if (e.blockers == 0) {
+          LockSupport.unpark(e.owner);
+        }
+      }
+    }
+    entry.previous.next = entry.next;
+    entry.next.previous = entry.previous;
+  }
+
+  /// Ranges held or waited for.
+  synchronized int entries() {
+    int count = 0;
+    for (Entry e = anchor.next; e != anchor; e = e.next) {
+      count++;
+    }
+    return count;
   }
 }

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.block;
+
+import io.tidemark.block.spi.ImageFormat;
+import java.nio.ByteBuffer;
+import java.util.Map;
+
+/// The format without a header: guest bytes are the file's bytes.
+///
+/// Spec: qemu `docs/system/images.rst`, "raw".
+public final class RawFormat implements ImageFormat {
+  /// What a guest sees is whole sectors, as in QEMU; a file that ends amid one reads as zeroes to
+  /// its end.
+  static final int SECTOR = 512;
+
+  @Override
+  public String name() {
+    return "raw";
+  }
+
+  @Override
+  public boolean probe(ByteBuffer head) {
+    return false;
+  }
+
+  @Override
+  public FormatNode open(BlockNode file, OpenOptions options) throws BlockException {
+    return new RawNode(file, options.readOnly());
+  }
+
+  /// Options: `preallocation` = `off`, `falloc` (space reserved) or `full` (zeroes written). The
+  /// size is rounded up to whole sectors.
+  @Override
+  public void create(BlockNode file, CreateOptions options) throws BlockException {
+    if (options.backing().isPresent()) {
+      throw new UnsupportedImageException(file.name() + ": a raw image cannot have a backing file");
+    }
+    String preallocation = preallocation(file, options.options());
+    long size = roundUp(file.name(), options.virtualSize());
+    file.resize(size);
+    switch (preallocation) {
+      case "falloc" -> file.writeZeroes(0, size, ZeroMode.NO_UNMAP);
+      case "full" -> {
+        for (long at = 0; at < size; at += Zeroes.BLOCK) {
+          file.write(at, Zeroes.of((int) Math.min(Zeroes.BLOCK, size - at)));
+        }
+      }
+      default -> {}
+    }
+    file.flush();
+  }
+
+  private static String preallocation(BlockNode file, Map<String, String> options)
+      throws UnsupportedImageException {
+    for (String option : options.keySet()) {
+      if (!option.equals("preallocation")) {
+        throw new UnsupportedImageException(
+            file.name() + ": raw images have no option '" + option + "'");
+      }
+    }
+    String value = options.getOrDefault("preallocation", "off");
+    return switch (value) {
+      case "off", "falloc", "full" -> value;
+      default ->
+          throw new UnsupportedImageException(
+              file.name() + ": preallocation '" + value + "' is not one of off, falloc, full");
+    };
+  }
+
+  /// `size` in whole sectors.
+  static long roundUp(String name, long size) throws UnsupportedImageException {
+    if (size > Long.MAX_VALUE - SECTOR) {
+      throw new UnsupportedImageException(name + ": size " + size + " is too large");
+    }
+    return (size + SECTOR - 1) & -SECTOR;
+  }
+}

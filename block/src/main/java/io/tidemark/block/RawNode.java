@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.block;
+
+import java.nio.ByteBuffer;
+import java.util.Optional;
+
+/// A raw image: its file, and zeroes from the file's end to the end of that sector.
+///
+/// Nothing is kept here, so there is no crash order of its own: a write that reaches into the last,
+/// partial sector grows the file to whole sectors first, which changes no byte that a guest sees.
+final class RawNode implements FormatNode {
+  private final BlockNode file;
+  private final boolean readOnly;
+
+  RawNode(BlockNode file, boolean readOnly) throws BlockException {
+    this.file = file;
+    this.readOnly = readOnly || file.readOnly();
+    RawFormat.roundUp(file.name(), file.virtualSize());
+  }
+
+  @Override
+  public String format() {
+    return "raw";
+  }
+
+  @Override
+  public BlockNode file() {
+    return file;
+  }
+
+  @Override
+  public Optional<BackingReference> backingReference() {
+    return Optional.empty();
+  }
+
+  @Override
+  public void attachBacking(BlockNode backing) {
+    throw new IllegalArgumentException(name() + ": a raw image has no backing node");
+  }
+
+  @Override
+  public Optional<BlockNode> detachBacking() {
+    return Optional.empty();
+  }
+
+  @Override
+  public String name() {
+    return file.name();
+  }
+
+  @Override
+  public long virtualSize() {
+    return (file.virtualSize() + RawFormat.SECTOR - 1) & -RawFormat.SECTOR;
+  }
+
+  @Override
+  public boolean readOnly() {
+    return readOnly;
+  }
+
+  @Override
+  public void read(long offset, ByteBuffer into) throws BlockException {
+    long fileSize = file.virtualSize();
+    int length = into.remaining();
+    if (offset <= fileSize - length) {
+      file.read(offset, into);
+      return;
+    }
+    check(offset, length);
+    int limit = into.limit();
+    int inFile = Math.clamp(fileSize - offset, 0, length);
+    into.limit(into.position() + inFile);
+    try {
+      file.read(offset, into);
+    } finally {
+      into.limit(limit);
+    }
+    Zeroes.fill(into);
+  }
+
+  @Override
+  public void write(long offset, ByteBuffer from) throws BlockException {
+    reach(offset, from.remaining());
+    file.write(offset, from);
+  }
+
+  @Override
+  public void writeZeroes(long offset, long length, ZeroMode mode) throws BlockException {
+    reach(offset, length);
+    file.writeZeroes(offset, length, mode);
+  }
+
+  @Override
+  public void discard(long offset, long length) throws BlockException {
+    reach(offset, length);
+    file.discard(offset, length);
+  }
+
+  /// Checks a change, and makes the file cover it.
+  private void reach(long offset, long length) throws BlockException {
+    if (readOnly) {
+      throw new ReadOnlyNodeException(name() + ": opened read-only");
+    }
+    if (offset >= 0 && length >= 0 && offset <= file.virtualSize() - length) {
+      return;
+    }
+    synchronized (this) {
+      check(offset, length);
+      if (virtualSize() > file.virtualSize()) {
+        file.resize(virtualSize());
+      }
+    }
+  }
+
+  @Override
+  public void flush() throws BlockException {
+    file.flush();
+  }
+
+  @Override
+  public void extents(long offset, long length, ExtentVisitor visitor) throws BlockException {
+    check(offset, length);
+    long inFile = Math.clamp(file.virtualSize() - offset, 0L, length);
+    var tail = new Tail(visitor);
+    if (inFile > 0) {
+      file.extents(offset, inFile, tail);
+    }
+    if (inFile < length && tail.more) {
+      visitor.visit(
+          new Extent(offset + inFile, length - inFile, Extent.State.ZERO, offset + inFile, false));
+    }
+  }
+
+  /// Remembers whether the visitor wants what follows the file's end.
+  private static final class Tail implements ExtentVisitor {
+    private final ExtentVisitor visitor;
+    private boolean more = true;
+
+    Tail(ExtentVisitor visitor) {
+      this.visitor = visitor;
+    }
+
+    @Override
+    public boolean visit(Extent extent) throws BlockException {
+      more = visitor.visit(extent);
+      return more;
+    }
+  }
+
+  /// The new size is rounded up to whole sectors.
+  @Override
+  public void resize(long newSize) throws BlockException {
+    if (readOnly) {
+      throw new ReadOnlyNodeException(name() + ": opened read-only");
+    }
+    file.resize(RawFormat.roundUp(name(), newSize));
+  }
+
+  @Override
+  public long allocatedBytes() throws BlockException {
+    return file.allocatedBytes();
+  }
+
+  @Override
+  public void close() throws BlockException {
+    file.close();
+  }
+
+  private void check(long offset, long length) {
+    long size = virtualSize();
+    if (offset < 0 || length < 0 || offset > size - length) {
+      throw new IllegalArgumentException(
+          name() + ": " + length + " bytes at " + offset + " of " + size);
+    }
+  }
+}
