@@ -15,6 +15,7 @@ public interface JobClock {
         }
 
         @Override
+        @SuppressWarnings("WaitNotInLoop") // the callers loop
         public void await(Condition condition, long nanos) throws InterruptedException {
           condition.await(nanos, TimeUnit.NANOSECONDS);
         }

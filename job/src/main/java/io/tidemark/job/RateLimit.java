@@ -51,7 +51,7 @@ final class RateLimit {
       return 0;
     }
     double nanos = (1 - tokens) / bytesPerSecond * NANOS_PER_SECOND;
-    return (long) Math.min(nanos, Long.MAX_VALUE / 4) + 1;
+    return (long) Math.min(nanos, Long.MAX_VALUE / 4.0) + 1;
   }
 
   /// The largest piece of work that fits the speed, for copies that can choose.
