@@ -7,6 +7,7 @@ module io.tidemark.testkit {
   requires transitive io.tidemark.block;
   requires org.junit.jupiter.api;
   requires org.junit.jupiter.params;
+  requires org.opentest4j;
   requires org.assertj.core;
 
   exports io.tidemark.testkit;
