@@ -2,15 +2,26 @@
 package io.tidemark.engine;
 
 import io.tidemark.domain.spi.DomainDriver;
+import io.tidemark.domain.spi.DriveSpec;
 import io.tidemark.domain.spi.DriverException;
+import io.tidemark.domain.spi.DriverException.Kind;
 import io.tidemark.domain.spi.DriverListener;
 import io.tidemark.domain.spi.LaunchSpec;
+import io.tidemark.domain.spi.NodeSpec;
 import io.tidemark.domain.spi.RunningDomain;
+import java.util.HashSet;
 import java.util.Objects;
+import java.util.Optional;
+import java.util.Set;
 
 /// Runs domains of type `tidemark`: no processor, only disks, which any NBD client reaches at
-/// `RUN_DIR/guest/<name>.sock` under the disks' target names.
+/// `RUN_DIR/guest/<name>.sock` under the disks' target names. Any thread may call.
 public final class EmbeddedDriver implements DomainDriver {
+  /// Disks of one domain.
+  static final int MAX_DRIVES = 256;
+
+  private static final Set<String> FORMATS = Set.of("raw", "qcow2");
+
   private final EngineConfig config;
 
   public EmbeddedDriver(EngineConfig config) {
@@ -22,18 +33,56 @@ public final class EmbeddedDriver implements DomainDriver {
     return "tidemark";
   }
 
+  /// Looks at the words of `spec` only, not at files: a domain may be defined before its images are
+  /// there.
   @Override
   public void check(LaunchSpec spec) throws DriverException {
-    throw new UnsupportedOperationException("run dir " + config.runDir());
+    var _ = GuestSocket.path(config, spec.name());
+    if (spec.drives().size() > MAX_DRIVES) {
+      throw new DriverException(
+          Kind.UNSUPPORTED,
+          "domain " + spec.name() + ": " + spec.drives().size() + " disks, at most " + MAX_DRIVES);
+    }
+    Set<String> targets = new HashSet<>();
+    for (DriveSpec drive : spec.drives()) {
+      if (!targets.add(drive.target())) {
+        throw DriverErrors.generic(
+            "domain " + spec.name() + ": target " + drive.target() + " is there twice");
+      }
+      if (drive.top().readOnly() && !drive.readOnly()) {
+        throw DriverErrors.generic(
+            "disk " + drive.target() + ": " + drive.top().file() + " is read-only, the disk not");
+      }
+      for (Optional<NodeSpec> node = Optional.of(drive.top());
+          node.isPresent();
+          node = node.get().backing()) {
+        check(drive, node.get());
+      }
+    }
+  }
+
+  private static void check(DriveSpec drive, NodeSpec node) throws DriverException {
+    if (!FORMATS.contains(node.format())) {
+      throw new DriverException(
+          Kind.UNSUPPORTED,
+          "disk " + drive.target() + ": format " + node.format() + " of " + node.file());
+    }
+    if (!node.file().isAbsolute()) {
+      throw DriverErrors.generic(
+          "disk " + drive.target() + ": " + node.file() + " is not an absolute path");
+    }
   }
 
   @Override
   public RunningDomain launch(LaunchSpec spec, DriverListener listener) throws DriverException {
-    throw new UnsupportedOperationException();
+    check(spec);
+    return EmbeddedDomain.start(config, spec, listener);
   }
 
+  /// The same as a launch: what outlives a process is in the images, the log of acknowledged
+  /// metadata in the run dir, and `spec`. A guest that reconnects finds the same socket.
   @Override
   public RunningDomain reattach(LaunchSpec spec, DriverListener listener) throws DriverException {
-    throw new UnsupportedOperationException();
+    return launch(spec, listener);
   }
 }

@@ -1,15 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.engine;
 
+import static java.nio.file.LinkOption.NOFOLLOW_LINKS;
+
+import io.tidemark.block.BackingReference;
+import io.tidemark.block.BitmapStore;
+import io.tidemark.block.BlockException;
+import io.tidemark.block.CreateOptions;
+import io.tidemark.block.FormatNode;
+import io.tidemark.block.ImageOpener;
+import io.tidemark.block.OpenOptions;
 import io.tidemark.domain.spi.DriverException;
+import io.tidemark.domain.spi.DriverException.Kind;
 import io.tidemark.domain.spi.ImageService;
 import io.tidemark.domain.spi.ImageSizes;
+import java.io.IOException;
+import java.nio.channels.FileChannel;
+import java.nio.file.FileAlreadyExistsException;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.nio.file.attribute.BasicFileAttributes;
+import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 
 /// Image files by the engine's own formats. Holds nothing open between calls; any thread may call.
+///
+/// Readers take no image lock and tolerate a writer beside them: what they tell is the header,
+/// which a running domain does not change.
 public final class EngineImageService implements ImageService {
+  private final ImageOpener opener = new ImageOpener(ImageOpener.Probing.REFUSED);
+
   public EngineImageService() {}
 
   @Override
@@ -19,37 +45,197 @@ public final class EngineImageService implements ImageService {
 
   @Override
   public Image inspect(Path file, String format) throws DriverException {
-    throw new UnsupportedOperationException();
+    try (FormatNode node = open(file, format)) {
+      Optional<Backing> backing =
+          node.backingReference().map(found -> new Backing(found.name(), found.format()));
+      Optional<Path> backingPath =
+          node.backingReference().flatMap(found -> ImageOpener.resolve(file, found));
+      List<StoredBitmap> bitmaps =
+          node.bitmapStore().map(BitmapStore::stored).orElse(List.of()).stream()
+              .map(found ->
+                  new StoredBitmap(
+                      found.name(), found.granularity(), found.inconsistent(), found.enabled()))
+              .toList();
+      return new Image(file, format, node.virtualSize(), backing, backingPath, bitmaps);
+    } catch (BlockException e) {
+      throw DriverErrors.of(e);
+    }
   }
 
   @Override
   public List<Image> chain(Path file, String format) throws DriverException {
-    throw new UnsupportedOperationException();
+    var images = new ArrayList<Image>();
+    Set<Object> met = new HashSet<>();
+    Path next = file;
+    String nextFormat = format;
+    while (true) {
+      if (!met.add(identity(next))) {
+        throw DriverErrors.generic(
+            file + ": the backing chain is a loop, it meets " + next + " twice");
+      }
+      if (images.size() == ImageOpener.MAX_DEPTH) {
+        throw new DriverException(
+            Kind.UNSUPPORTED,
+            file + ": the backing chain is deeper than " + ImageOpener.MAX_DEPTH + " images");
+      }
+      Image image = inspect(next, nextFormat);
+      images.add(image);
+      if (image.backing().isEmpty()) {
+        return List.copyOf(images);
+      }
+      Backing backing = image.backing().get();
+      Path above = next;
+      next =
+          image
+              .backingPath()
+              .orElseThrow(() ->
+                  new DriverException(
+                      Kind.UNSUPPORTED,
+                      above + ": backing file " + backing.name() + " is not a local file"));
+      nextFormat =
+          backing
+              .format()
+              .orElseThrow(() ->
+                  new DriverException(
+                      Kind.UNSUPPORTED,
+                      above
+                          + ": the format of backing file "
+                          + backing.name()
+                          + " is not recorded, and is never guessed"));
+      if (Files.notExists(next)) {
+        throw new DriverException(
+            Kind.MISSING_FILE, next + ": no such file, backing file of " + above);
+      }
+    }
   }
 
   @Override
   public String probe(Path file) throws DriverException {
-    throw new UnsupportedOperationException();
+    requireThere(file);
+    try {
+      return opener.probe(file);
+    } catch (BlockException e) {
+      throw DriverErrors.of(e);
+    }
   }
 
   @Override
   public void create(Path file, String format, long virtualSizeBytes, Optional<Backing> backing)
       throws DriverException {
-    throw new UnsupportedOperationException();
+    Optional<BackingReference> reference =
+        backing.map(wanted -> new BackingReference(wanted.name(), wanted.format()));
+    var options = new CreateOptions(virtualSizeBytes, reference, Map.of());
+    try {
+      if (takesAnImage(file)) {
+        opener.createOver(file, format, options);
+      } else {
+        opener.create(file, format, options);
+      }
+    } catch (BlockException e) {
+      throw DriverErrors.of(e);
+    }
+  }
+
+  /// Whether something is there under that name that an image may be written over.
+  private static boolean takesAnImage(Path file) throws DriverException {
+    if (Files.notExists(file)) {
+      return false;
+    }
+    long length;
+    try {
+      BasicFileAttributes there = Files.readAttributes(file, BasicFileAttributes.class);
+      if (!there.isRegularFile()) {
+        return there.isOther();
+      }
+      length = there.size();
+    } catch (IOException e) {
+      throw DriverErrors.of(file + ": cannot be looked at", e);
+    }
+    if (length > 0) {
+      throw DriverErrors.generic(file + ": is there already and is not empty");
+    }
+    return true;
   }
 
   @Override
   public ImageSizes sizes(Path file, String format) throws DriverException {
-    throw new UnsupportedOperationException();
+    try (FormatNode node = open(file, format)) {
+      long physical = node.file().virtualSize();
+      long allocated = node.file().allocatedBytes();
+      return new ImageSizes(node.virtualSize(), allocated < 0 ? physical : allocated, physical);
+    } catch (BlockException e) {
+      throw DriverErrors.of(e);
+    }
   }
 
+  /// A second name is made, which fails when the name is taken, and the first one removed. A crash
+  /// between the two leaves both names for the one complete file.
   @Override
   public void publish(Path temporary, Path file) throws DriverException {
-    throw new UnsupportedOperationException();
+    requireThere(temporary);
+    Path folder = folderOf(file);
+    if (!folder.equals(folderOf(temporary))) {
+      throw DriverErrors.generic(temporary + ": not in the folder of " + file);
+    }
+    try {
+      Files.createLink(file, temporary);
+      sync(folder);
+      Files.delete(temporary);
+      sync(folder);
+    } catch (FileAlreadyExistsException e) {
+      throw new DriverException(
+          Kind.GENERIC, file + ": is there already, " + temporary + " keeps its name", e);
+    } catch (IOException e) {
+      throw DriverErrors.of(temporary + ": cannot be named " + file, e);
+    }
   }
 
   @Override
   public void delete(Path file) throws DriverException {
-    throw new UnsupportedOperationException();
+    requireThere(file);
+    if (!Files.isRegularFile(file, NOFOLLOW_LINKS)) {
+      throw DriverErrors.generic(file + ": not a regular file, it is not removed");
+    }
+    try {
+      Files.delete(file);
+    } catch (IOException e) {
+      throw DriverErrors.of(file + ": cannot be removed", e);
+    }
+  }
+
+  private FormatNode open(Path file, String format) throws BlockException, DriverException {
+    requireThere(file);
+    return opener.openLayer(file, format, OpenOptions.forceShare());
+  }
+
+  private static void requireThere(Path file) throws DriverException {
+    if (Files.notExists(file, NOFOLLOW_LINKS)) {
+      throw new DriverException(Kind.MISSING_FILE, file + ": no such file");
+    }
+  }
+
+  private static Object identity(Path file) throws DriverException {
+    requireThere(file);
+    try {
+      return Files.getAttribute(file, "unix:dev") + ":" + Files.getAttribute(file, "unix:ino");
+    } catch (NoSuchFileException e) {
+      throw new DriverException(Kind.MISSING_FILE, file + ": no such file", e);
+    } catch (IOException e) {
+      throw DriverErrors.of(file + ": cannot be looked at", e);
+    }
+  }
+
+  private static Path folderOf(Path file) throws DriverException {
+    Path folder = file.toAbsolutePath().normalize().getParent();
+    if (folder == null) {
+      throw DriverErrors.generic(file + ": is a folder");
+    }
+    return folder;
+  }
+
+  private static void sync(Path folder) throws IOException {
+    try (FileChannel channel = FileChannel.open(folder, StandardOpenOption.READ)) {
+      channel.force(true);
+    }
   }
 }

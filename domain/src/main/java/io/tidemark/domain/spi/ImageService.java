@@ -52,8 +52,9 @@ public interface ImageService {
   /// (REUSE_EXT without RAW).
   String probe(Path file) throws DriverException;
 
-  /// Creates an image in a new or empty file. When it fails, a file that was not there before is
-  /// not there after.
+  /// Creates an image in a new or empty file, or on a block device. What is in a file is never
+  /// overwritten (kind `GENERIC`). When it fails, a file that was not there before is not there
+  /// after.
   void create(Path file, String format, long virtualSizeBytes, Optional<Backing> backing)
       throws DriverException;
 

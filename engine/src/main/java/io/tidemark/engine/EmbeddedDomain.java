@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.engine;
+
+import io.tidemark.block.BlockException;
+import io.tidemark.block.BlockNode;
+import io.tidemark.block.DirtyBitmap;
+import io.tidemark.block.Drive;
+import io.tidemark.domain.spi.BitmapState;
+import io.tidemark.domain.spi.DriveSpec;
+import io.tidemark.domain.spi.DriveStatistics;
+import io.tidemark.domain.spi.DriverException;
+import io.tidemark.domain.spi.DriverListener;
+import io.tidemark.domain.spi.ImageSizes;
+import io.tidemark.domain.spi.JobState;
+import io.tidemark.domain.spi.LaunchSpec;
+import io.tidemark.domain.spi.MirrorSpec;
+import io.tidemark.domain.spi.NodeSpec;
+import io.tidemark.domain.spi.RunningDomain;
+import io.tidemark.domain.spi.TransactionAction;
+import io.tidemark.job.JobClock;
+import io.tidemark.job.JobStatus;
+import io.tidemark.job.MirrorJob;
+import io.tidemark.job.MirrorLimits;
+import io.tidemark.job.MirrorOptions;
+import io.tidemark.nbd.ExportServer;
+import io.tidemark.nbd.ServerLimits;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermissions;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+
+/// A domain of the embedded engine: its open images, its drives, its jobs, and the NBD server that
+/// is its guest's way in.
+///
+/// One lock, this object's monitor, guards all of it. No thread of a job, of the server or of the
+/// listener takes it, so that whoever holds it may wait for any of them.
+///
+/// Order of a start: images are opened and locked; bitmaps are read; the socket listens, guests are
+/// held; bitmaps are marked in use on disk; guests go on. So a start that fails has changed nothing
+/// that it cannot put back.
+///
+/// Order of an end: jobs are cancelled; the socket closes, what the guest has in flight ends; the
+/// drives are drained for good; data is flushed; bitmaps are written and lose the in-use mark;
+/// images are closed. A crash between leaves bitmaps in use.
+final class EmbeddedDomain implements RunningDomain {
+  /// How long an end waits for guest requests that are in flight.
+  static final Duration GUEST_END_LIMIT = Duration.ofSeconds(5);
+
+  /// How long an end waits for cancelled jobs; the images of one that hangs longer stay open.
+  static final Duration JOB_END_LIMIT = Duration.ofSeconds(30);
+
+  /// A pending mirror waits for the domain room's record however long its writing takes: a guest
+  /// that went on with the old image under a record that names the new one could lose writes.
+  private static final Duration UNDECIDED = Duration.ofDays(365);
+
+  private static final MirrorLimits MIRROR_LIMITS =
+      new MirrorLimits(
+          MirrorLimits.DEFAULT.answer(),
+          MirrorLimits.DEFAULT.stall(),
+          MirrorLimits.DEFAULT.held(),
+          UNDECIDED);
+
+  private final EngineConfig config;
+  private final String name;
+  private final NodeGraph graph;
+  private final Map<String, GuestDrive> drives = new LinkedHashMap<>();
+  private final ExportServer server =
+      new ExportServer(ServerLimits.defaults().withCloseTime(GUEST_END_LIMIT));
+  private final Notices notices;
+  private final JobTable jobs;
+  private final List<Drive.Drained> suspended = new ArrayList<>();
+  private boolean stopped;
+
+  private EmbeddedDomain(EngineConfig config, String name, DriverListener listener) {
+    this.config = config;
+    this.name = name;
+    this.graph = new NodeGraph(config.logDir());
+    this.notices = new Notices(name);
+    this.jobs = new JobTable(notices, listener);
+  }
+
+  /// Opens, and serves. On failure everything is closed again.
+  static EmbeddedDomain start(EngineConfig config, LaunchSpec spec, DriverListener listener)
+      throws DriverException {
+    Path socket = GuestSocket.path(config, spec.name());
+    var domain = new EmbeddedDomain(config, spec.name(), listener);
+    try {
+      domain.open(spec, socket);
+      return domain;
+    } catch (DriverException | RuntimeException e) {
+      domain.undo(e);
+      throw e;
+    }
+  }
+
+  private synchronized void open(LaunchSpec spec, Path socket) throws DriverException {
+    makeFolder(config.guestDir());
+    makeFolder(config.logDir());
+    for (DriveSpec disk : spec.drives()) {
+      NodeGraph.Node top = graph.add(disk.top());
+      drives.put(disk.target(), new GuestDrive(disk, top));
+    }
+    suspend();
+    for (GuestDrive drive : drives.values()) {
+      drive.loadBitmaps();
+      server.addExport(drive.export());
+    }
+    try {
+      server.listen(socket);
+    } catch (IOException e) {
+      throw DriverErrors.of("domain " + name + ": its socket cannot be made", e);
+    }
+    for (GuestDrive drive : drives.values()) {
+      drive.bitmaps().claim();
+    }
+    if (!spec.paused()) {
+      resume();
+    }
+  }
+
+  /// After a start that failed: no guest has written, so what is claimed can be put back as it was.
+  private synchronized void undo(Exception because) {
+    stopped = true;
+    notices.end();
+    server.close();
+    var failures = new ArrayList<DriverException>();
+    for (GuestDrive drive : drives.values()) {
+      attempt(failures, drive.bitmaps()::release);
+    }
+    closeAll(failures);
+    failures.forEach(because::addSuppressed);
+  }
+
+  private static void makeFolder(Path folder) throws DriverException {
+    try {
+      Files.createDirectories(
+          folder,
+          PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rwx------")));
+    } catch (IOException e) {
+      throw DriverErrors.of(folder + ": cannot be made", e);
+    }
+  }
+
+  private void requireRunning() throws DriverException {
+    if (stopped) {
+      throw DriverErrors.generic("domain " + name + " is stopped");
+    }
+  }
+
+  private GuestDrive drive(String target) throws DriverException {
+    requireRunning();
+    return room().drive(target);
+  }
+
+  private Transaction.Room room() {
+    return new Transaction.Room(config, drives, graph, jobs);
+  }
+
+  /// An image that will be written and that no drive follows loses the trust in its bitmaps first:
+  /// they are marked in use, and stay so.
+  @Override
+  public synchronized void addNode(NodeSpec spec) throws DriverException {
+    requireRunning();
+    NodeGraph.Node node = graph.add(spec);
+    try {
+      if (!spec.readOnly() && node.format().bitmapStore().isPresent()) {
+        node.format().bitmapStore().get().claim();
+      }
+    } catch (BlockException e) {
+      var failure = DriverErrors.of(e);
+      attempt(failure, () -> graph.remove(spec.name()));
+      throw failure;
+    }
+  }
+
+  @Override
+  public synchronized void removeNode(String node) throws DriverException {
+    requireRunning();
+    jobs.requireUnused(graph.get(node));
+    graph.remove(node);
+  }
+
+  @Override
+  public synchronized void transaction(List<TransactionAction> actions) throws DriverException {
+    requireRunning();
+    Transaction.run(room(), actions);
+  }
+
+  @Override
+  public synchronized void startMirror(MirrorSpec spec) throws DriverException {
+    GuestDrive drive = drive(spec.target());
+    NodeGraph.Node node = graph.get(spec.mirrorNode());
+    jobs.requireFree(spec.jobId(), drive, node);
+    Transaction.requireTarget(drive, node);
+    requireNumbers(spec);
+    Optional<BlockNode> base =
+        spec.shallow() ? drive.top().backing().map(NodeGraph.Node::format) : Optional.empty();
+    var job =
+        new MirrorJob(
+            MirrorOptions.of(spec.jobId(), drive.drive(), node.format())
+                .withBase(base)
+                .withTargetIsZero(spec.targetIsZero())
+                .withGranularity(spec.granularityBytes())
+                .withBandwidth(spec.bandwidthBytesPerSecond())
+                .withBuffer(spec.bufferBytes())
+                .withSynchronousWrites(spec.synchronousWrites())
+                .withLimits(MIRROR_LIMITS, JobClock.SYSTEM));
+    var entry = new JobTable.Entry(job, JobState.Kind.MIRROR, drive, node, Optional.empty());
+    jobs.add(entry);
+    try {
+      JobTable.verb(job::start);
+    } catch (DriverException | RuntimeException e) {
+      jobs.drop(entry);
+      throw e;
+    }
+  }
+
+  private static void requireNumbers(MirrorSpec spec) throws DriverException {
+    int granularity = spec.granularityBytes();
+    if (granularity != 0
+        && (Integer.bitCount(granularity) != 1
+            || granularity < DirtyBitmap.MIN_GRANULARITY
+            || granularity > DirtyBitmap.MAX_GRANULARITY)) {
+      throw DriverErrors.generic("job " + spec.jobId() + ": granularity " + granularity);
+    }
+    if (spec.bandwidthBytesPerSecond() < 0 || spec.bufferBytes() < 0) {
+      throw DriverErrors.generic(
+          "job "
+              + spec.jobId()
+              + ": bandwidth "
+              + spec.bandwidthBytesPerSecond()
+              + ", buffer "
+              + spec.bufferBytes());
+    }
+  }
+
+  @Override
+  public synchronized void completeJob(String id) throws DriverException {
+    requireRunning();
+    JobTable.verb(jobs.get(id).job()::complete);
+  }
+
+  @Override
+  public synchronized void finalizeJob(String id) throws DriverException {
+    requireRunning();
+    JobTable.Entry entry = jobs.get(id);
+    boolean pivots =
+        entry.kind() == JobState.Kind.MIRROR && entry.job().status() == JobStatus.PENDING;
+    if (pivots) {
+      entry.drive().beforePivot(entry.node());
+    }
+    JobTable.verb(entry.job()::finalizeJob);
+    if (pivots) {
+      entry.drive().afterPivot(entry.node());
+    }
+  }
+
+  @Override
+  public synchronized void cancelJob(String id) throws DriverException {
+    requireRunning();
+    JobTable.verb(jobs.get(id).job()::cancel);
+  }
+
+  @Override
+  public synchronized void dismissJob(String id) throws DriverException {
+    requireRunning();
+    jobs.dismiss(id);
+  }
+
+  @Override
+  public synchronized void setJobSpeed(String id, long bandwidthBytesPerSecond)
+      throws DriverException {
+    requireRunning();
+    if (bandwidthBytesPerSecond < 0) {
+      throw DriverErrors.generic("job " + id + ": bandwidth " + bandwidthBytesPerSecond);
+    }
+    JobTable.Entry entry = jobs.get(id);
+    JobTable.verb(() -> entry.job().setSpeed(bandwidthBytesPerSecond));
+  }
+
+  @Override
+  public synchronized List<JobState> jobs() {
+    return jobs.states();
+  }
+
+  @Override
+  public synchronized List<BitmapState> bitmaps(String target) throws DriverException {
+    return drive(target).bitmaps().states();
+  }
+
+  @Override
+  public synchronized DriveStatistics statistics(String target) throws DriverException {
+    return drive(target).statistics();
+  }
+
+  @Override
+  public synchronized ImageSizes sizes(String target) throws DriverException {
+    return drive(target).sizes();
+  }
+
+  /// Suspending twice is harmless.
+  @Override
+  public synchronized void suspend() throws DriverException {
+    requireRunning();
+    if (suspended.isEmpty()) {
+      drives.values().forEach(drive -> suspended.add(drive.drive().drain()));
+    }
+  }
+
+  @Override
+  public synchronized void resume() throws DriverException {
+    requireRunning();
+    suspended.forEach(Drive.Drained::close);
+    suspended.clear();
+  }
+
+  @Override
+  public void stop() throws DriverException {
+    end();
+  }
+
+  /// The same as a stop: NBD knows no goodbye, and a guest that finds its connection closed
+  /// reconnects if it was told to.
+  @Override
+  public void detach() throws DriverException {
+    end();
+  }
+
+  private synchronized void end() throws DriverException {
+    if (stopped) {
+      return;
+    }
+    stopped = true;
+    notices.end();
+    var failures = new ArrayList<DriverException>();
+    List<JobTable.Entry> stuck = jobs.cancelAll(JOB_END_LIMIT);
+    server.close();
+    var held = new ArrayList<Drive.Drained>();
+    drives.values().forEach(drive -> held.add(drive.drive().drain()));
+    for (GuestDrive drive : drives.values()) {
+      attempt(failures, drive::flush);
+      attempt(failures, drive.bitmaps()::store);
+    }
+    for (JobTable.Entry entry : stuck) {
+      failures.add(
+          DriverErrors.generic(
+              "job "
+                  + entry.job().id()
+                  + ": not ended after "
+                  + JOB_END_LIMIT.toSeconds()
+                  + " s, its image stays open"));
+      graph.abandon(entry.node());
+    }
+    closeAll(failures);
+    held.forEach(Drive.Drained::close);
+    if (!failures.isEmpty()) {
+      DriverException first = failures.removeFirst();
+      failures.forEach(first::addSuppressed);
+      throw first;
+    }
+  }
+
+  /// Requests that a suspended drive holds fail when it is closed; nobody hears of it, their
+  /// connections are gone.
+  private void closeAll(List<DriverException> failures) {
+    graph.detachAll();
+    for (GuestDrive drive : drives.values()) {
+      attempt(failures, drive::close);
+    }
+    failures.addAll(graph.closeAll());
+    suspended.forEach(Drive.Drained::close);
+    suspended.clear();
+  }
+
+  @FunctionalInterface
+  private interface Step {
+    void run() throws DriverException;
+  }
+
+  private static void attempt(List<DriverException> failures, Step step) {
+    try {
+      step.run();
+    } catch (DriverException e) {
+      failures.add(e);
+    }
+  }
+
+  private static void attempt(Exception because, Step step) {
+    try {
+      step.run();
+    } catch (DriverException e) {
+      because.addSuppressed(e);
+    }
+  }
+}

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.engine;
+
+import io.tidemark.block.BlockException;
+import io.tidemark.block.BlockNode;
+import io.tidemark.block.FormatNode;
+import io.tidemark.block.ImageOpener;
+import io.tidemark.block.OpenOptions;
+import io.tidemark.domain.spi.DriverException;
+import io.tidemark.domain.spi.DriverException.Kind;
+import io.tidemark.domain.spi.NodeSpec;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+
+/// The open images of one domain, by the names the domain room chose.
+///
+/// A node may lie beneath several others (a shallow copy shares its source's backing chain) and be
+/// used by drives and jobs besides; each such use is counted, and a node is closed when it is
+/// removed and has none. The graph owns every node: it takes a backing node back before it closes
+/// the one above, so no node closes another.
+///
+/// Not thread-safe: guarded by the domain's lock.
+final class NodeGraph {
+  /// Open images of one domain, chains included.
+  static final int MAX_NODES = 4096;
+
+  /// One open image. `users` counts the nodes above it, the drives whose top it is and the jobs
+  /// that read or write it.
+  static final class Node {
+    private final NodeSpec spec;
+    private final FormatNode format;
+    private final Optional<Node> backing;
+    private int users;
+
+    private Node(NodeSpec spec, FormatNode format, Optional<Node> backing) {
+      this.spec = spec;
+      this.format = format;
+      this.backing = backing;
+    }
+
+    String name() {
+      return spec.name();
+    }
+
+    NodeSpec spec() {
+      return spec;
+    }
+
+    FormatNode format() {
+      return format;
+    }
+
+    Optional<Node> backing() {
+      return backing;
+    }
+
+    /// Whether `other` is this node or lies beneath it.
+    boolean reaches(Node other) {
+      return this == other || (backing.isPresent() && backing.get().reaches(other));
+    }
+
+    boolean used() {
+      return users > 0;
+    }
+
+    void use() {
+      users++;
+    }
+
+    void release() {
+      if (--users < 0) {
+        throw new IllegalStateException("node " + name() + " released more often than used");
+      }
+    }
+  }
+
+  private final ImageOpener opener = new ImageOpener(ImageOpener.Probing.REFUSED);
+  private final Path logDir;
+  private final Map<String, Node> nodes = new HashMap<>();
+
+  NodeGraph(Path logDir) {
+    this.logDir = logDir;
+  }
+
+  Node get(String name) throws DriverException {
+    Node node = nodes.get(name);
+    if (node == null) {
+      throw DriverErrors.notFound("node", name);
+    }
+    return node;
+  }
+
+  boolean has(String name) {
+    return nodes.containsKey(name);
+  }
+
+  /// Opens an image and, first, what lies beneath it; a name beneath that is there already is used
+  /// as it is. On failure nothing that this call opened stays open.
+  Node add(NodeSpec spec) throws DriverException {
+    if (nodes.containsKey(spec.name())) {
+      throw DriverErrors.generic("node " + spec.name() + " is there already");
+    }
+    List<NodeSpec> fresh = freshPart(spec);
+    Optional<Node> beneath =
+        Optional.ofNullable(
+            fresh.getLast().backing().map(NodeSpec::name).map(nodes::get).orElse(null));
+    var opened = new ArrayList<Node>();
+    try {
+      for (NodeSpec layer : fresh.reversed()) {
+        Node node = open(layer, beneath);
+        opened.add(node);
+        nodes.put(layer.name(), node);
+        beneath = Optional.of(node);
+      }
+      return opened.getLast();
+    } catch (DriverException | RuntimeException e) {
+      for (Node node : opened.reversed()) {
+        closeQuietly(node, e);
+      }
+      throw e;
+    }
+  }
+
+  /// The specs of a chain, top first, whose nodes are not there yet.
+  private List<NodeSpec> freshPart(NodeSpec spec) throws DriverException {
+    var fresh = new ArrayList<NodeSpec>();
+    Optional<NodeSpec> next = Optional.of(spec);
+    while (next.isPresent() && !nodes.containsKey(next.get().name())) {
+      NodeSpec layer = next.get();
+      if (fresh.stream().anyMatch(seen -> seen.name().equals(layer.name()))) {
+        throw DriverErrors.generic("node " + layer.name() + " lies beneath itself");
+      }
+      fresh.add(layer);
+      next = layer.backing();
+    }
+    if (fresh.size() > ImageOpener.MAX_DEPTH || nodes.size() + fresh.size() > MAX_NODES) {
+      throw new DriverException(
+          Kind.UNSUPPORTED,
+          spec.file()
+              + ": a chain of "
+              + fresh.size()
+              + " images, at most "
+              + ImageOpener.MAX_DEPTH
+              + " in a chain and "
+              + MAX_NODES
+              + " in a domain are opened");
+    }
+    return fresh;
+  }
+
+  private Node open(NodeSpec spec, Optional<Node> backing) throws DriverException {
+    OpenOptions options =
+        spec.readOnly() ? OpenOptions.reading() : OpenOptions.readWrite().withRunDir(logDir);
+    if (backing.isPresent() && spec.format().equals("raw")) {
+      throw DriverErrors.generic(
+          "node " + spec.name() + ": " + spec.file() + " is raw and has no backing file");
+    }
+    try {
+      FormatNode format = opener.openLayer(spec.file(), spec.format(), options);
+      backing.ifPresent(beneath -> {
+        format.attachBacking(beneath.format());
+        beneath.use();
+      });
+      return new Node(spec, format, backing);
+    } catch (BlockException e) {
+      if (Files.notExists(spec.file())) {
+        throw new DriverException(Kind.MISSING_FILE, spec.file() + ": no such file", e);
+      }
+      throw DriverErrors.of(e);
+    }
+  }
+
+  /// Closes a node that nothing uses, and the nodes beneath it that then have no use.
+  ///
+  /// @throws DriverException when it is in use; or, everything being closed, the first failure of a
+  ///   close
+  void remove(String name) throws DriverException {
+    Node top = get(name);
+    if (top.users > 0) {
+      throw DriverErrors.generic("node " + name + " is in use");
+    }
+    Optional<DriverException> failure = Optional.empty();
+    Optional<Node> next = Optional.of(top);
+    while (next.isPresent() && next.get().users == 0) {
+      Node node = next.get();
+      failure = first(failure, close(node));
+      next = node.backing();
+    }
+    if (failure.isPresent()) {
+      throw failure.get();
+    }
+  }
+
+  /// Closes every node, upper ones first, whatever uses them.
+  List<DriverException> closeAll() {
+    var failures = new ArrayList<DriverException>();
+    while (!nodes.isEmpty()) {
+      Node top =
+          nodes.values().stream()
+              .filter(node ->
+                  nodes.values().stream()
+                      .noneMatch(above -> above.backing.equals(Optional.of(node))))
+              .findAny()
+              .orElseThrow();
+      close(top).ifPresent(failures::add);
+    }
+    return failures;
+  }
+
+  /// Takes every backing node back, so that no node closes what lies beneath it. Only when nothing
+  /// uses the nodes any more.
+  void detachAll() {
+    for (Node node : nodes.values()) {
+      Optional<BlockNode> _ = node.format.detachBacking();
+    }
+  }
+
+  /// Leaves a node open for good, because something that cannot be stopped still uses it.
+  void abandon(Node node) {
+    nodes.remove(node.name());
+  }
+
+  private Optional<DriverException> close(Node node) {
+    nodes.remove(node.name());
+    Optional<BlockNode> _ = node.format.detachBacking();
+    node.backing.ifPresent(Node::release);
+    try {
+      node.format.close();
+      return Optional.empty();
+    } catch (BlockException e) {
+      return Optional.of(DriverErrors.of(e));
+    }
+  }
+
+  private void closeQuietly(Node node, Exception because) {
+    close(node).ifPresent(because::addSuppressed);
+  }
+
+  private static Optional<DriverException> first(
+      Optional<DriverException> known, Optional<DriverException> next) {
+    if (known.isPresent() && next.isPresent()) {
+      known.get().addSuppressed(next.get());
+    }
+    return known.isPresent() ? known : next;
+  }
+}
