@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.linux;
+
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+
+/// What the kernel knows about an open file.
+///
+/// @param device the device it lies on, as the kernel and `stat` number it
+/// @param inode its number there; both together name the file
+/// @param mode type and permissions
+/// @param size bytes; 0 for a block device
+/// @param allocatedBytes bytes of storage taken
+public record FileStatus(long device, long inode, int mode, long size, long allocatedBytes) {
+  /// Offsets in `struct statx`. Spec: Linux include/uapi/linux/stat.h.
+  private static final class At {
+    static final long MODE = 28; // u16
+    static final long INODE = 32; // u64
+    static final long SIZE = 40; // u64
+    static final long BLOCKS = 48; // u64, of 512 bytes
+    static final long DEVICE_MAJOR = 136; // u32
+    static final long DEVICE_MINOR = 140; // u32
+    static final long END = 256;
+  }
+
+  private static final int AT_EMPTY_PATH = 0x1000;
+  private static final int STATX_BASIC_STATS = 0x7ff;
+
+  static FileStatus of(String name, int descriptor) throws LinuxException {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment at = arena.allocate(At.END, Long.BYTES);
+      int result = Calls.statx(descriptor, "", AT_EMPTY_PATH, STATX_BASIC_STATS, at);
+      if (result < 0) {
+        throw new LinuxException(name, "statx", -result);
+      }
+      return new FileStatus(
+          device(
+              at.get(ValueLayout.JAVA_INT, At.DEVICE_MAJOR),
+              at.get(ValueLayout.JAVA_INT, At.DEVICE_MINOR)),
+          at.get(ValueLayout.JAVA_LONG, At.INODE),
+          Short.toUnsignedInt(at.get(ValueLayout.JAVA_SHORT, At.MODE)),
+          at.get(ValueLayout.JAVA_LONG, At.SIZE),
+          Math.multiplyExact(at.get(ValueLayout.JAVA_LONG, At.BLOCKS), 512L));
+    }
+  }
+
+  /// `makedev` of the C library, which is what `Files.getAttribute(path, "unix:dev")` holds.
+  static long device(int major, int minor) {
+    long high = Integer.toUnsignedLong(major);
+    long low = Integer.toUnsignedLong(minor);
+    return (high & 0xfff) << 8 | (high & ~0xfffL) << 32 | (low & 0xff) | (low & ~0xffL) << 12;
+  }
+}
