@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.rpc;
+
+import java.util.List;
+import java.util.Optional;
+import java.util.UUID;
+
+/// The arguments of procedures, one record for each shape. Field order is wire order; which
+/// procedure takes which is in [Remote].
+public final class Calls {
+  private Calls() {}
+
+  /// Arguments with flags: some of them need a writable connection.
+  public interface Flagged {
+    int flags();
+  }
+
+  /// No arguments.
+  public record Nothing() {}
+
+  public record Open(Optional<String> name, int flags) implements Flagged {}
+
+  public record Feature(int feature) {}
+
+  public record Id(int id) {}
+
+  public record Name(String name) {}
+
+  public record Uuid(UUID uuid) {}
+
+  public record Path(String path) {}
+
+  public record Most(int most) {}
+
+  public record Xml(String xml) {}
+
+  public record XmlFlags(String xml, int flags) implements Flagged {}
+
+  /// @param needResults zero asks for the count alone
+  public record ListAll(int needResults, int flags) implements Flagged {}
+
+  public record Domain(Wire.Domain dom) {}
+
+  public record DomainFlags(Wire.Domain dom, int flags) implements Flagged {}
+
+  public record DomainText(Wire.Domain dom, String text) {}
+
+  /// A disk, checkpoint or snapshot of a domain by name, or a document about it.
+  public record DomainTextFlags(Wire.Domain dom, String text, int flags) implements Flagged {}
+
+  public record DomainListAll(Wire.Domain dom, int needResults, int flags) implements Flagged {}
+
+  public record DomainNumber(Wire.Domain dom, int number) {}
+
+  public record BlockBandwidth(Wire.Domain dom, String path, long bandwidth, int flags)
+      implements Flagged {}
+
+  public record BlockStats(Wire.Domain dom, String path, int nparams, int flags)
+      implements Flagged {}
+
+  public record BlockResize(Wire.Domain dom, String disk, long size, int flags)
+      implements Flagged {}
+
+  public record BlockRebase(
+      Wire.Domain dom, String path, Optional<String> base, long bandwidth, int flags)
+      implements Flagged {}
+
+  public record BlockCommit(
+      Wire.Domain dom,
+      String disk,
+      Optional<String> base,
+      Optional<String> top,
+      long bandwidth,
+      int flags)
+      implements Flagged {}
+
+  public record BlockCopy(
+      Wire.Domain dom,
+      String path,
+      String destXml,
+      @Structure.Max(Limits.BLOCK_COPY_PARAMETERS) List<Wire.TypedParameter> params,
+      int flags)
+      implements Flagged {}
+
+  public record DomainStats(
+      @Structure.Max(Limits.DOMAINS) List<Wire.Domain> doms, int stats, int flags)
+      implements Flagged {}
+
+  public record BackupBegin(
+      Wire.Domain dom, String backupXml, Optional<String> checkpointXml, int flags)
+      implements Flagged {}
+
+  public record Freeze(
+      Wire.Domain dom,
+      @Structure.Max(Limits.FREEZE_MOUNTPOINTS) List<String> mountpoints,
+      int flags)
+      implements Flagged {}
+
+  public record GuestInfo(Wire.Domain dom, int types, int flags) implements Flagged {}
+
+  public record AgentCommand(Wire.Domain dom, String cmd, int timeout, int flags)
+      implements Flagged {}
+
+  public record DomainCapabilities(
+      Optional<String> emulator,
+      Optional<String> arch,
+      Optional<String> machine,
+      Optional<String> virtType,
+      int flags)
+      implements Flagged {}
+
+  public record DiskErrors(Wire.Domain dom, int maxErrors, int flags) implements Flagged {}
+
+  public record Metadata(Wire.Domain dom, int type, Optional<String> uri, int flags)
+      implements Flagged {}
+
+  public record Checkpoint(Wire.Checkpoint checkpoint, int flags) implements Flagged {}
+
+  public record CheckpointListAll(Wire.Checkpoint checkpoint, int needResults, int flags)
+      implements Flagged {}
+
+  public record Snapshot(Wire.Snapshot snapshot, int flags) implements Flagged {}
+
+  /// @param eventId virDomainEventID
+  /// @param dom only this domain's events
+  public record RegisterEvent(int eventId, Optional<Wire.Domain> dom) {}
+
+  public record Callback(int callbackId) {}
+}

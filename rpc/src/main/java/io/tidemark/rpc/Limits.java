@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.rpc;
+
+/// The limits of libvirt's protocol, in its own numbers. A peer that passes one is answered with an
+/// error or, where framing is lost, cut off.
+public final class Limits {
+  /// A whole packet, its length word left out.
+  public static final int PACKET_BYTES = 33_554_432;
+
+  public static final int STRING_BYTES = 4_194_304;
+  public static final int DOMAINS = 16_384;
+  public static final int CHECKPOINTS = 16_384;
+  public static final int SNAPSHOTS = 16_384;
+  public static final int STORAGE_POOLS = 16_384;
+  public static final int DOMAIN_NAMES = 16_384;
+  public static final int DOMAIN_STATS_PARAMETERS = 262_144;
+  public static final int JOB_STATS_PARAMETERS = 64;
+  public static final int BLOCK_STATS_PARAMETERS = 16;
+  public static final int BLOCK_COPY_PARAMETERS = 16;
+  public static final int TUNABLE_PARAMETERS = 2_048;
+  public static final int DISK_ERRORS = 256;
+  public static final int FILE_SYSTEMS = 256;
+  public static final int FILE_SYSTEM_DISKS = 256;
+  public static final int FREEZE_MOUNTPOINTS = 256;
+  public static final int MESSAGES = 2_048;
+  public static final int GUEST_INFO_PARAMETERS = 2_048;
+  public static final int AUTH_TYPES = 20;
+  public static final int SECURITY_MODEL_CHARS = 257;
+  public static final int SECURITY_LABEL_CHARS = 4_097;
+
+  private Limits() {}
+}
