@@ -11,9 +11,17 @@ import picocli.CommandLine.Spec;
     name = "image",
     description = "Works on image files, with qemu-img's words, options and exit codes.",
     mixinStandardHelpOptions = true,
+    versionProvider = Tidemark.Version.class,
     synopsisSubcommandLabel = "COMMAND",
     exitCodeOnInvalidInput = 1,
-    subcommands = {})
+    subcommands = {
+      ImageCheck.class,
+      ImageCompare.class,
+      ImageConvert.class,
+      ImageCreate.class,
+      ImageInfo.class,
+      ImageMap.class,
+    })
 final class ImageCommand implements Runnable {
   @Spec CommandSpec spec = CommandSpec.create();
 

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.cli;
+
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.Set;
+
+/// The options of a new image, as `-o name=value,…` gives them: checked names, sizes in bytes.
+///
+/// A comma within a value is doubled. A name without a value is `on`.
+final class FormatOptions {
+  private static final String SIZE = "size";
+  private static final String BACKING_FILE = "backing_file";
+  private static final String BACKING_FORMAT = "backing_fmt";
+
+  /// Options by format, in the order in which they are shown. `null` as default: shown only when
+  /// given.
+  private static final Map<String, List<Known>> KNOWN =
+      Map.of(
+          "raw",
+          List.of(
+              new Known(SIZE, "", "Virtual disk size"),
+              new Known("preallocation", "", "off, falloc or full")),
+          "qcow2",
+          List.of(
+              new Known("cluster_size", "65536", "qcow2 cluster size"),
+              new Known("extended_l2", "off", "Extended L2 tables"),
+              new Known("preallocation", "", "off, metadata, falloc or full"),
+              new Known("compression_type", "zlib", "Compression method of compressed clusters"),
+              new Known(SIZE, "", "Virtual disk size"),
+              new Known("compat", "", "Compatibility level: v2 (0.10) or v3 (1.1)"),
+              new Known(BACKING_FILE, "", "File name of a base image"),
+              new Known(BACKING_FORMAT, "", "Image format of the base image"),
+              new Known("data_file", "", "File name of an external data file"),
+              new Known(
+                  "data_file_raw", "", "The external data file must stay valid as a raw image"),
+              new Known("lazy_refcounts", "off", "Postpone refcount updates"),
+              new Known("refcount_bits", "16", "Width of a reference count entry in bits")));
+
+  /// @param preset what is shown when the option is not given; empty: nothing
+  private record Known(String name, String preset, String meaning) {}
+
+  private static final Set<String> SIZES = Set.of(SIZE, "cluster_size");
+
+  private final String format;
+  private final Map<String, String> given = new LinkedHashMap<>();
+
+  /// @throws CommandException when the format is not known
+  FormatOptions(String file, String format) throws CommandException {
+    if (!KNOWN.containsKey(format)) {
+      throw new CommandException(file + ": format '" + format + "' is not known: use raw or qcow2");
+    }
+    this.format = format;
+  }
+
+  /// Whether one of the `-o` arguments asks for the list of options.
+  static boolean helpAsked(List<String> arguments) {
+    return arguments.stream()
+        .flatMap(a -> split(a).stream())
+        .anyMatch(o -> o.equals("help") || o.equals("?"));
+  }
+
+  /// The list of options for people.
+  String help() {
+    StringBuilder text = new StringBuilder("Supported " + format + " options:\n");
+    for (Known known : KNOWN.getOrDefault(format, List.of())) {
+      text.append("  %-22s - %s%n".formatted(known.name + "=<…>", known.meaning));
+    }
+    return text.toString();
+  }
+
+  void addAll(String file, List<String> arguments) throws CommandException {
+    for (String argument : arguments) {
+      for (String option : split(argument)) {
+        int equals = option.indexOf('=');
+        String name = equals < 0 ? option : option.substring(0, equals);
+        String value = equals < 0 ? "on" : option.substring(equals + 1);
+        put(file, name, value);
+      }
+    }
+  }
+
+  void put(String file, String name, String value) throws CommandException {
+    if (KNOWN.getOrDefault(format, List.of()).stream().noneMatch(k -> k.name.equals(name))) {
+      if (name.equals(BACKING_FILE) || name.equals(BACKING_FORMAT)) {
+        throw new CommandException(
+            file + ": backing file not supported for format '" + format + "'");
+      }
+      throw new CommandException(file + ": format '" + format + "' has no option '" + name + "'");
+    }
+    given.put(
+        name,
+        SIZES.contains(name) ? Long.toString(ImageSize.parse(file + ": " + name, value)) : value);
+  }
+
+  Optional<Long> size() {
+    return Optional.ofNullable(given.get(SIZE)).map(Long::valueOf);
+  }
+
+  Optional<String> backingFile() {
+    return Optional.ofNullable(given.get(BACKING_FILE)).filter(name -> !name.isEmpty());
+  }
+
+  Optional<String> backingFormat() {
+    return Optional.ofNullable(given.get(BACKING_FORMAT));
+  }
+
+  /// What the format itself is to look at.
+  Map<String, String> forFormat() {
+    Map<String, String> rest = new LinkedHashMap<>(given);
+    rest.keySet().removeAll(Set.of(SIZE, BACKING_FILE, BACKING_FORMAT));
+    return rest;
+  }
+
+  /// `cluster_size=65536 … size=1024`: all options with the defaults of those not given.
+  String shown() {
+    List<String> parts = new ArrayList<>();
+    for (Known known : KNOWN.getOrDefault(format, List.of())) {
+      String value = given.getOrDefault(known.name, known.preset);
+      if (!value.isEmpty()) {
+        parts.add(known.name + "=" + value);
+      }
+    }
+    return String.join(" ", parts);
+  }
+
+  private static List<String> split(String argument) {
+    List<String> options = new ArrayList<>();
+    StringBuilder option = new StringBuilder();
+    for (int i = 0; i < argument.length(); i++) {
+      char c = argument.charAt(i);
+      if (c != ',') {
+        option.append(c);
+      } else if (i + 1 < argument.length() && argument.charAt(i + 1) == ',') {
+        option.append(',');
+        i++;
+      } else {
+        options.add(option.toString());
+        option.setLength(0);
+      }
+    }
+    options.add(option.toString());
+    options.removeIf(String::isEmpty);
+    return options;
+  }
+}

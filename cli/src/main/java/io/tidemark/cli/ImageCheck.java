@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.cli;
+
+import io.tidemark.block.BlockException;
+import io.tidemark.block.FormatNode;
+import io.tidemark.block.OpenOptions;
+import io.tidemark.qcow2.CheckResult;
+import io.tidemark.qcow2.Qcow2Image;
+import java.io.IOException;
+import java.io.PrintWriter;
+import java.nio.file.Path;
+import java.util.Locale;
+import java.util.Optional;
+import java.util.concurrent.Callable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Parameters;
+import picocli.CommandLine.Spec;
+import tools.jackson.databind.node.ObjectNode;
+
+/// `tidemark image check`, with qemu-img's codes: 0 sound, 1 the check could not be completed, 2
+/// corruptions, 3 leaks only, 63 the format has nothing to check.
+@Command(
+    name = "check",
+    description = "Holds every reference in an image against every refcount.",
+    mixinStandardHelpOptions = true,
+    versionProvider = Tidemark.Version.class,
+    exitCodeOnInvalidInput = 1)
+final class ImageCheck implements Callable<Integer> {
+  private static final int INCOMPLETE = 1;
+  private static final int CORRUPT = 2;
+  private static final int LEAKS = 3;
+  private static final int UNSUPPORTED = 63;
+
+  /// What `-r` may change.
+  enum Repair {
+    LEAKS,
+    ALL;
+
+    /// As it is typed.
+    @Override
+    public String toString() {
+      return name().toLowerCase(Locale.ROOT);
+    }
+  }
+
+  @Spec CommandSpec spec = CommandSpec.create();
+
+  @Option(
+      names = "-f",
+      paramLabel = "FORMAT",
+      description = "format of the image; default: what its first bytes show")
+  Optional<String> format = Optional.empty();
+
+  @Option(names = "--output", paramLabel = "human|json", description = "layout of the answer")
+  OutputFormat output = OutputFormat.HUMAN;
+
+  @Option(
+      names = {"-r", "--repair"},
+      paramLabel = "leaks|all",
+      description = "give back leaked clusters; corruptions are not repaired yet")
+  Optional<Repair> repair = Optional.empty();
+
+  @Option(
+      names = {"-q", "--quiet"},
+      description = "print only errors")
+  boolean quiet;
+
+  @Option(
+      names = {"-U", "--force-share"},
+      description = "read beside a writer")
+  boolean forceShare;
+
+  @Option(names = "-T", paramLabel = "CACHE", description = "accepted for qemu-img's sake")
+  Optional<String> cache = Optional.empty();
+
+  @Parameters(paramLabel = "FILE")
+  String file = "";
+
+  @Override
+  public Integer call() throws IOException, CommandException {
+    Path path = ImageFiles.path(file);
+    boolean repairing = repair.isPresent();
+    if (repairing && forceShare) {
+      throw new CommandException("-r changes the image and cannot share it: leave out -U");
+    }
+    OpenOptions options = repairing ? OpenOptions.readWrite() : ImageFiles.reading(forceShare);
+    try (FormatNode node = new ImageFiles().openLayer(path, format, options)) {
+      if (!(node instanceof Qcow2Image image)) {
+        throw new CommandException(
+            file + ": format '" + node.format() + "' has nothing to check", UNSUPPORTED);
+      }
+      return repairing ? repair(image) : report(image.check(), 0);
+    }
+  }
+
+  private int repair(Qcow2Image image) throws BlockException, CommandException {
+    CheckResult before = image.check();
+    if (!before.sound()) {
+      int code = report(before, 0);
+      throw new CommandException(
+          file
+              + ": nothing was repaired: corruptions cannot be repaired, and leaks are not while there are any",
+          code);
+    }
+    if (before.leaks() == 0) {
+      return report(before, 0);
+    }
+    findings(before);
+    image.repairLeaks();
+    if (output == OutputFormat.HUMAN && !quiet) {
+      PrintWriter out = spec.commandLine().getOut();
+      out.println("The following inconsistencies were found and repaired:\n");
+      out.println("    " + before.leaks() + " leaked clusters");
+      out.println("    0 corruptions\n");
+      out.println("Double checking the fixed image now...");
+    }
+    return report(image.check(), before.leaks());
+  }
+
+  private void findings(CheckResult result) {
+    PrintWriter err = spec.commandLine().getErr();
+    result.findings().forEach(err::println);
+  }
+
+  private int report(CheckResult result, long leaksFixed) {
+    findings(result);
+    PrintWriter out = spec.commandLine().getOut();
+    if (output == OutputFormat.JSON) {
+      out.println(ImageJson.text(json(result, leaksFixed)));
+    } else if (!quiet) {
+      out.print(human(result));
+    }
+    if (result.checkErrors() > 0) {
+      return INCOMPLETE;
+    }
+    if (result.corruptions() > 0) {
+      return CORRUPT;
+    }
+    return result.leaks() > 0 ? LEAKS : ExitStatus.DONE.code();
+  }
+
+  private static String human(CheckResult result) {
+    StringBuilder text = new StringBuilder();
+    if (result.corruptions() == 0 && result.leaks() == 0 && result.checkErrors() == 0) {
+      text.append("No errors were found on the image.\n");
+    }
+    if (result.corruptions() > 0) {
+      text.append("\n" + result.corruptions() + " errors were found on the image.\n");
+      text.append("Data may be corrupted, or further writes to the image may corrupt it.\n");
+    }
+    if (result.leaks() > 0) {
+      text.append("\n" + result.leaks() + " leaked clusters were found on the image.\n");
+      text.append("This means waste of disk space, but no harm to data.\n");
+    }
+    if (result.checkErrors() > 0) {
+      text.append(
+          "\n" + result.checkErrors() + " internal errors have occurred during the check.\n");
+    }
+    if (result.totalClusters() != 0 && result.allocatedClusters() != 0) {
+      text.append(
+          String.format(
+              Locale.ROOT,
+              "%d/%d = %.2f%% allocated, %.2f%% fragmented, %.2f%% compressed clusters\n",
+              result.allocatedClusters(),
+              result.totalClusters(),
+              percent(result.allocatedClusters(), result.totalClusters()),
+              percent(result.fragmentedClusters(), result.allocatedClusters()),
+              percent(result.compressedClusters(), result.allocatedClusters())));
+    }
+    if (result.imageEndOffset() > 0) {
+      text.append("Image end offset: " + result.imageEndOffset() + "\n");
+    }
+    return text.toString();
+  }
+
+  private static double percent(long part, long whole) {
+    return 100.0 * part / whole;
+  }
+
+  private ObjectNode json(CheckResult result, long leaksFixed) {
+    ObjectNode json = ImageJson.object();
+    json.put("image-end-offset", result.imageEndOffset());
+    putCount(json, "total-clusters", result.totalClusters());
+    putCount(json, "corruptions", result.corruptions());
+    putCount(json, "leaks", result.leaks());
+    json.put("check-errors", result.checkErrors());
+    putCount(json, "leaks-fixed", leaksFixed);
+    putCount(json, "allocated-clusters", result.allocatedClusters());
+    putCount(json, "fragmented-clusters", result.fragmentedClusters());
+    putCount(json, "compressed-clusters", result.compressedClusters());
+    return json.put("filename", file).put("format", "qcow2");
+  }
+
+  /// Counts of zero are left out.
+  private static void putCount(ObjectNode json, String name, long count) {
+    if (count != 0) {
+      json.put(name, count);
+    }
+  }
+}
