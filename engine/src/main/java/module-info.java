@@ -4,6 +4,7 @@
 module io.tidemark.engine {
   requires static org.jspecify;
   requires transitive io.tidemark.domain;
+  requires io.tidemark.linux;
   requires io.tidemark.block;
   requires io.tidemark.qcow2;
   requires io.tidemark.nbd;

@@ -14,13 +14,16 @@ import io.tidemark.domain.spi.DriverException;
 import io.tidemark.domain.spi.DriverException.Kind;
 import io.tidemark.domain.spi.ImageService;
 import io.tidemark.domain.spi.ImageSizes;
+import io.tidemark.linux.Errno;
+import io.tidemark.linux.Folders;
+import io.tidemark.linux.LinuxException;
 import java.io.IOException;
-import java.nio.channels.FileChannel;
+import java.nio.file.AccessDeniedException;
 import java.nio.file.FileAlreadyExistsException;
+import java.nio.file.FileSystemException;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
-import java.nio.file.StandardOpenOption;
 import java.nio.file.attribute.BasicFileAttributes;
 import java.util.ArrayList;
 import java.util.HashSet;
@@ -34,13 +37,41 @@ import java.util.Set;
 /// Readers take no image lock and tolerate a writer beside them: what they tell is the header,
 /// which a running domain does not change.
 public final class EngineImageService implements ImageService {
+  // Spec: inode(7)
+  private static final int S_IFMT = 0170000;
+  private static final int S_IFREG = 0100000;
+  private static final int S_IFBLK = 0060000;
+
   private final ImageOpener opener = new ImageOpener(ImageOpener.Probing.REFUSED);
 
   public EngineImageService() {}
 
   @Override
   public Optional<FileStatus> status(Path file) throws DriverException {
-    throw new UnsupportedOperationException();
+    int type;
+    long length;
+    try {
+      Map<String, Object> found = Files.readAttributes(file, "unix:mode,size");
+      type = (int) found.getOrDefault("mode", 0) & S_IFMT;
+      length = (long) found.getOrDefault("size", 0L);
+    } catch (NoSuchFileException e) {
+      if (Files.isDirectory(folderOf(file))) {
+        return Optional.empty();
+      }
+      throw new DriverException(Kind.MISSING_FILE, file + ": no such folder", e);
+    } catch (AccessDeniedException e) {
+      throw new DriverException(Kind.MISSING_FILE, file + ": its folder may not be searched", e);
+    } catch (FileSystemException e) {
+      throw new DriverException(Kind.MISSING_FILE, DriverErrors.textOf(e), e); // ENOTDIR, ELOOP
+    } catch (IOException e) {
+      throw DriverErrors.of(file + ": cannot be looked at", e);
+    }
+    return Optional.of(
+        switch (type) {
+          case S_IFREG -> new FileStatus(FileKind.REGULAR, length);
+          case S_IFBLK -> new FileStatus(FileKind.BLOCK_DEVICE, 0);
+          default -> new FileStatus(FileKind.OTHER, 0);
+        });
   }
 
   @Override
@@ -168,8 +199,9 @@ public final class EngineImageService implements ImageService {
     }
   }
 
-  /// A second name is made, which fails when the name is taken, and the first one removed. A crash
-  /// between the two leaves both names for the one complete file.
+  /// Where the file system cannot rename without replacing, a second name is made, which fails when
+  /// the name is taken, and the first one removed: a crash between the two leaves both names for
+  /// the one complete file.
   @Override
   public void publish(Path temporary, Path file) throws DriverException {
     requireThere(temporary);
@@ -178,16 +210,35 @@ public final class EngineImageService implements ImageService {
       throw DriverErrors.generic(temporary + ": not in the folder of " + file);
     }
     try {
-      Files.createLink(file, temporary);
-      sync(folder);
-      Files.delete(temporary);
-      sync(folder);
+      rename(temporary, file, folder);
+      Folders.sync(folder);
     } catch (FileAlreadyExistsException e) {
       throw new DriverException(
           Kind.GENERIC, file + ": is there already, " + temporary + " keeps its name", e);
     } catch (IOException e) {
       throw DriverErrors.of(temporary + ": cannot be named " + file, e);
     }
+  }
+
+  private static void rename(Path temporary, Path file, Path folder) throws IOException {
+    try {
+      Folders.renameNoReplace(temporary, file);
+    } catch (LinuxException e) {
+      if (e.errno() == Errno.EEXIST) {
+        throw new FileAlreadyExistsException(file.toString());
+      }
+      // Spec: rename(2), EINVAL: the file system does not know the flag.
+      if (!e.unsupported() && e.errno() != Errno.EINVAL) {
+        throw e;
+      }
+      linkAndUnlink(temporary, file, folder);
+    }
+  }
+
+  static void linkAndUnlink(Path temporary, Path file, Path folder) throws IOException {
+    Files.createLink(file, temporary);
+    Folders.sync(folder);
+    Files.delete(temporary);
   }
 
   @Override
@@ -231,11 +282,5 @@ public final class EngineImageService implements ImageService {
       throw DriverErrors.generic(file + ": is a folder");
     }
     return folder;
-  }
-
-  private static void sync(Path folder) throws IOException {
-    try (FileChannel channel = FileChannel.open(folder, StandardOpenOption.READ)) {
-      channel.force(true);
-    }
   }
 }
