@@ -2,6 +2,7 @@
 package io.tidemark.job;
 
 import io.tidemark.block.BlockException;
+import io.tidemark.block.BlockNode;
 import io.tidemark.block.TransportException;
 import java.lang.System.Logger;
 import java.lang.System.Logger.Level;
@@ -12,6 +13,7 @@ import java.util.Optional;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.BooleanSupplier;
 import java.util.function.Predicate;
 import org.jspecify.annotations.Nullable;
 
@@ -36,6 +38,8 @@ public abstract class Job {
   private final List<JobListener> listeners = new CopyOnWriteArrayList<>();
   private final ArrayDeque<JobStatus> untold = new ArrayDeque<>();
   private boolean telling;
+  private int flushesOut;
+  private int nextThread = 1;
   private JobStatus status = JobStatus.UNDEFINED;
   private boolean pauseAtStart;
   private boolean finalizeAsked;
@@ -108,7 +112,7 @@ public abstract class Job {
     lock.lock();
     try {
       require(JobVerb.CANCEL);
-      if (finalizeAsked) {
+      if (finalizeAsked || !mayAbort()) {
         throw new JobStateException(id, JobVerb.CANCEL, status);
       }
       cancelled = true;
@@ -145,6 +149,9 @@ public abstract class Job {
       changed.signalAll();
       while (!status.over()) {
         changed.awaitUninterruptibly();
+      }
+      if (error != null) {
+        throw new JobStateException(id, JobVerb.FINALIZE, status);
       }
     } finally {
       lock.unlock();
@@ -216,7 +223,7 @@ public abstract class Job {
         if (left <= 0) {
           return false;
         }
-        waitFor(JobClock.SYSTEM, left);
+        waitFor(JobClock.SYSTEM, changed, left);
       }
       return true;
     } finally {
@@ -228,6 +235,12 @@ public abstract class Job {
   /// `PENDING` and its effect is there, or `ABORTING` and everything is undone; whatever it throws
   /// fails the job.
   abstract void run() throws BlockException;
+
+  /// Holding `lock`, asked before the job is cancelled or fails: false when it has succeeded for
+  /// good, though its status does not say so yet.
+  boolean mayAbort() {
+    return true;
+  }
 
   /// Moves to `RUNNING` and starts the controller. The caller has done what must precede.
   final void launch() throws JobStateException {
@@ -247,6 +260,82 @@ public abstract class Job {
   /// Starts a data thread of this job.
   final Thread thread(int number, Runnable body) {
     return Thread.ofPlatform().daemon().name("job-" + id + "-" + number).start(body);
+  }
+
+  /// Flushes `target` on a thread of its own, so that it can be left behind.
+  ///
+  /// @param giveUp asked with `lock` held; once true this returns, without an error
+  final void flushAside(BlockNode target, Duration limit, BooleanSupplier giveUp)
+      throws BlockException {
+    long since = clock.nanoTime();
+    var flush = new Flush(target);
+    locked(() -> flushesOut++);
+    thread(nextThreadNumber(), flush);
+    lock.lock();
+    try {
+      while (!flush.done) {
+        long left = limit.toNanos() - (clock.nanoTime() - since);
+        if (giveUp.getAsBoolean()) {
+          return;
+        }
+        if (left <= 0) {
+          throw new TransportException(
+              "job %s: target %s was not flushed within %s".formatted(id, target.name(), limit));
+        }
+        waitFor(left);
+      }
+      if (flush.error instanceof BlockException known) {
+        throw known;
+      } else if (flush.error != null) {
+        failInternally(flush.error);
+      }
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  private final class Flush implements Runnable {
+    private final BlockNode target;
+    private boolean done;
+    // Null unless the flush failed.
+    private @Nullable Throwable error;
+
+    Flush(BlockNode target) {
+      this.target = target;
+    }
+
+    @Override
+    public void run() {
+      Throwable outcome = null;
+      try {
+        target.flush();
+      } catch (BlockException | RuntimeException | Error e) {
+        outcome = e;
+      }
+      lock.lock();
+      try {
+        error = outcome;
+        done = true;
+        flushesOut--;
+        changed.signalAll();
+      } finally {
+        lock.unlock();
+      }
+    }
+  }
+
+  /// Holding `lock`.
+  final int flushesOut() {
+    return flushesOut;
+  }
+
+  final int nextThreadNumber() {
+    lock.lock();
+    try {
+      return nextThread++;
+    } finally {
+      lock.unlock();
+    }
   }
 
   private void control() {
@@ -270,11 +359,15 @@ public abstract class Job {
   final void fail(BlockException cause) {
     lock.lock();
     try {
-      if (status.over() || finalizeAsked || error != null) {
+      if (status.over() || error != null) {
         return;
       }
       if (cancelled && !endsOrderly()) {
         LOG.log(Level.DEBUG, () -> "job " + id + ": while being cancelled: " + cause.getMessage());
+        return;
+      }
+      if (!mayAbort()) {
+        LOG.log(Level.WARNING, "job " + id + ": after it had succeeded", cause);
         return;
       }
       LOG.log(Level.INFO, () -> "job " + id + ": failed: " + cause.getMessage());
@@ -299,7 +392,7 @@ public abstract class Job {
   final void cancelQuietly() {
     lock.lock();
     try {
-      if (JobVerb.CANCEL.allowedIn(status) && !finalizeAsked) {
+      if (JobVerb.CANCEL.allowedIn(status) && !finalizeAsked && mayAbort()) {
         cancel();
       }
     } catch (JobStateException e) {
@@ -400,14 +493,19 @@ public abstract class Job {
     }
   }
 
-  /// Holding `lock`, waits for a signal or `nanos` of `time`. An interrupt that someone else sent
-  /// is kept for whoever wants it.
-  final void waitFor(JobClock time, long nanos) {
+  /// Holding `lock`, waits for a signal or `nanos` of the job's clock.
+  final void waitFor(long nanos) {
+    waitFor(clock, changed, nanos);
+  }
+
+  /// Holding the condition's lock, waits for a signal or `nanos` of `time`. An interrupt that
+  /// someone else sent is kept for whoever wants it.
+  static void waitFor(JobClock time, Condition condition, long nanos) {
     boolean interrupted = false;
     try {
       while (true) {
         try {
-          time.await(changed, nanos);
+          time.await(condition, nanos);
           return;
         } catch (InterruptedException e) {
           interrupted = true;

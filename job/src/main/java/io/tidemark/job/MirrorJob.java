@@ -2,42 +2,705 @@
 package io.tidemark.job;
 
 import io.tidemark.block.BlockException;
+import io.tidemark.block.BlockNode;
+import io.tidemark.block.ByteRange;
+import io.tidemark.block.Drive;
+import io.tidemark.block.TransportException;
+import java.lang.System.Logger;
+import java.lang.System.Logger.Level;
+import java.nio.ByteBuffer;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Optional;
+import org.jspecify.annotations.Nullable;
 
 /// A live copy of a drive that follows the guest's writes, and can take the drive's place.
 ///
-/// `cancel` while running leaves a target of undefined content; once ready, a copy of one instant
-/// of the guest, flushed. `complete` leads to `PENDING` with the drive drained and both sides
-/// flushed; [#finalizeJob] then puts the target beneath the drive.
+/// **Invariant.** Once the filter stands in the drive's write path, every granule whose target
+/// bytes may differ from the source's is dirty, or is being written by a transfer that is out, or
+/// lies under a guest write that still holds its range. A worker claims a dirty extent, locks its
+/// range on the drive, clears its bits, reads, writes, lets go; claims never overlap a transfer
+/// that is out.
+///
+/// **Rounds.** Workers go over the bitmap from start to end, again and again. A round that leaves
+/// three quarters of what it began with, or at most [#CATCH_UP_BYTES], or that is number
+/// [#MAX_ROUNDS], ends background mode: from there on guest writes reach the target before they are
+/// acknowledged ([MirrorLanes]), so what is dirty can only shrink and the copy converges whatever
+/// the guest does. When nothing is dirty the job is ready, and stays synchronous so that a pivot is
+/// short.
+///
+/// **A target that does not answer.** Past `limits.answer` the drive's range is let go, the guest
+/// is acknowledged with its granules marked, and the job is back in background mode until the
+/// target has answered all that is out; leaving synchronous mode more than [#MAX_LATE] times fails
+/// the job, and so does one request that is out for `limits.stall`. A range that was let go early
+/// cannot be corrupted by its late write: until that returns, nothing else writes there, and what
+/// the guest wrote meanwhile is dirty.
+///
+/// **End.** [#complete] leads through: nothing dirty → target flushed, guest still running → drive
+/// drained → last dirty extents → target and source flushed → `PENDING` → (the caller records) →
+/// [#finalizeJob] → drive on its target → filter gone → guest runs. Up to the finalizing the source
+/// is the truth and loses nothing by going back to it: that is what every error, limit and cancel
+/// does. `cancel` while running leaves a target of undefined content; once ready, the guest is
+/// drained, the last dirty extents copied, the filter taken out, the guest resumed, the target
+/// flushed: a consistent copy of that instant.
+///
+/// Rejected: copying without holding the range (a hot extent is then dirty again before it is
+/// written, and a synchronous write cannot be ordered after its copy); a fixed number of rounds
+/// with the guest drained at the end (its pause would grow with its writes).
+///
+/// The fields are guarded by the job's lock.
 public final class MirrorJob extends Job {
+  /// Rounds of background mode.
+  static final int MAX_ROUNDS = 8;
+
+  /// So little that another round in background mode gains nothing.
+  static final long CATCH_UP_BYTES = 4L << 20;
+
+  /// Times that a late target is forgiven.
+  static final int MAX_LATE = 3;
+
+  /// A target that was in time for so long starts anew.
+  private static final long FORGOTTEN_AFTER_NANOS = Duration.ofMinutes(10).toNanos();
+
+  /// For a flush that no guest waits for: a page cache full of the copy may have to go to disk.
+  static final Duration FLUSH_LIMIT = Duration.ofMinutes(10);
+
+  static final int MAX_WORKERS = 4;
+  static final int MAX_LANES = 8;
+  private static final int EXTENT_BYTES = 1 << 20;
+  private static final int MIN_BUFFER_BYTES = 64 << 10;
+  private static final long IDLE_NANOS = Duration.ofMillis(100).toNanos();
+
+  private static final Logger LOG = System.getLogger(MirrorJob.class.getName());
+
   private final MirrorOptions options;
+  private final Drive source;
+  private final BlockNode target;
+  private final MirrorCopy copy;
+  private final MirrorLanes lanes;
+  private final int extentBytes;
+  private final int bufferBytes;
+  private final int workers;
+
+  private final List<Transfer> out = new ArrayList<>();
+  private long cursor;
+  private int round;
+  private long roundDirtyBytes = Long.MAX_VALUE;
+  private int late;
+  private long lateAt;
+  private int idlers;
+  private long processedBytes;
+  private long copyingBytes;
+  private boolean wasReady;
+  private boolean stopping;
+  private boolean over;
+  private boolean filtering;
+
+  // Written under the lock, read without it on the guest's way.
+  private volatile boolean synchronous;
+  private volatile boolean idle;
 
   public MirrorJob(MirrorOptions options) {
     super(options.id(), options.bandwidthBytesPerSecond(), options.clock());
     this.options = options;
+    this.source = options.source();
+    this.target = options.target();
+    this.copy = new MirrorCopy(options);
+    long share = Math.clamp(options.bufferBytes() / 4, MIN_BUFFER_BYTES, EXTENT_BYTES);
+    this.bufferBytes = (int) Long.highestOneBit(share);
+    this.extentBytes = Math.max(bufferBytes, options.granularityBytes());
+    this.workers = Math.clamp(options.bufferBytes() / bufferBytes / 2, 1, MAX_WORKERS);
+    int maxLanes = Math.clamp(options.bufferBytes() / bufferBytes - workers, 1, MAX_LANES);
+    this.lanes = new MirrorLanes(this, copy, target, maxLanes, bufferBytes);
   }
 
   public MirrorOptions options() {
     return options;
   }
 
-  /// Begins to follow the drive (which is drained for a moment) and to copy.
+  /// Begins to follow the drive and to copy.
   public void start() throws JobStateException {
-    throw new UnsupportedOperationException();
+    launch();
   }
 
   /// Whether every acknowledged guest write is in the target, and the next ones will be: QEMU's
   /// `actively-synced`. A ready job loses it while its target does not answer.
   public boolean activelySynced() {
-    throw new UnsupportedOperationException();
+    lock.lock();
+    try {
+      return synced();
+    } finally {
+      lock.unlock();
+    }
   }
 
   @Override
   public JobProgress progress() {
-    throw new UnsupportedOperationException();
+    lock.lock();
+    try {
+      long total = processedBytes + copyingBytes + copy.dirty.dirtyBytes();
+      boolean early = !wasReady && total == processedBytes && total > 0;
+      return new JobProgress(early ? total - 1 : processedBytes, total);
+    } finally {
+      lock.unlock();
+    }
   }
 
   @Override
-  void run() throws BlockException {
-    throw new UnsupportedOperationException();
+  void run() {
+    Thread.ofVirtual().name("job-" + id() + "-watch").start(this::watch);
+    try {
+      install();
+      skipWhatStays();
+      for (int n = 0; n < workers; n++) {
+        thread(nextThreadNumber(), this::work);
+      }
+      awaitVerdict();
+      if (endsWell()) {
+        finish();
+      }
+    } catch (BlockException e) {
+      fail(e);
+    } catch (RuntimeException | Error e) {
+      failInternally(e);
+    } finally {
+      tearDown();
+    }
+  }
+
+  private void install() {
+    try (var _ = source.drain()) {
+      locked(() -> {
+        synchronous = options.synchronousWrites();
+        filtering = true;
+      });
+      source.addFilter(lanes);
+    }
+  }
+
+  /// Clears the bits of what the target holds by being new, in large steps.
+  private void skipWhatStays() throws BlockException {
+    long size = source.virtualSize();
+    if (!copy.skipsAnything()) {
+      return;
+    }
+    for (long at = 0; at < size && !ending(); ) {
+      ByteRange window = copy.scanWindow(at);
+      try (var _ = source.lockRange(window.offset(), window.length())) {
+        for (ByteRange range : copy.skippable(window)) {
+          locked(() -> {
+            copy.dirty.clear(range.offset(), range.length());
+            processedBytes += range.length();
+          });
+        }
+      }
+      at = window.end();
+    }
+  }
+
+  private boolean ending() {
+    JobStatus now = status();
+    return now == JobStatus.ABORTING || now.over();
+  }
+
+  private void awaitVerdict() {
+    lock.lock();
+    try {
+      while (statusLocked() != JobStatus.WAITING && statusLocked() != JobStatus.ABORTING) {
+        changed.awaitUninterruptibly();
+      }
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  private boolean endsWell() {
+    lock.lock();
+    try {
+      return !failed() && (statusLocked() == JobStatus.WAITING || endsOrderly());
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  // ---- workers
+
+  private void work() {
+    ByteBuffer buffer = ByteBuffer.allocateDirect(bufferBytes);
+    try {
+      Transfer transfer = claim();
+      while (transfer != null) {
+        transfer(transfer, buffer);
+        transfer = claim();
+      }
+    } catch (BlockException e) {
+      fail(e);
+    } catch (RuntimeException | Error e) {
+      failInternally(e);
+    }
+  }
+
+  /// The next extent for a worker; null when there is nothing more to do for it.
+  private @Nullable Transfer claim() {
+    lock.lock();
+    try {
+      while (!stopping) {
+        long delay = hurry() ? 0 : rate.delayNanos();
+        JobStatus now = statusLocked();
+        if (now == JobStatus.PAUSED || now == JobStatus.STANDBY) {
+          changed.awaitUninterruptibly();
+        } else if (delay > 0) {
+          waitFor(delay);
+        } else {
+          Transfer transfer = nextExtent();
+          if (transfer != null) {
+            return transfer;
+          }
+        }
+      }
+      return null;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /// The throttle is off: someone waits for the end.
+  private boolean hurry() {
+    return statusLocked() == JobStatus.WAITING || statusLocked() == JobStatus.ABORTING;
+  }
+
+  private @Nullable Transfer nextExtent() {
+    Optional<ByteRange> range = unclaimed(cursor);
+    if (range.isPresent()) {
+      cursor = range.get().end();
+      var transfer = new Transfer(range.get().offset(), range.get().length(), true);
+      out.add(transfer);
+      rate.take(transfer.length);
+      return transfer;
+    }
+    if (cursor > 0) {
+      cursor = 0;
+      endRound();
+      return null;
+    }
+    settle();
+    idlers++;
+    idle = true;
+    waitFor(JobClock.SYSTEM, changed, IDLE_NANOS);
+    idlers--;
+    idle = idlers > 0;
+    return null;
+  }
+
+  private Optional<ByteRange> unclaimed(long start) {
+    long size = source.virtualSize();
+    long most = hurry() ? extentBytes : Math.min(extentBytes, rate.sliceBytes());
+    long from = start;
+    while (from < size) {
+      Optional<ByteRange> found = copy.dirty.nextDirty(from, most);
+      if (found.isEmpty()) {
+        return found;
+      }
+      ByteRange range = found.get();
+      Transfer other = firstOverlapping(range.offset(), range.length());
+      if (other == null) {
+        return found;
+      }
+      long granule = copy.dirty.granularity();
+      long otherStart = other.offset & -granule;
+      if (otherStart > range.offset()) {
+        // Nothing else that is out begins earlier in it.
+        return Optional.of(new ByteRange(range.offset(), otherStart - range.offset()));
+      }
+      from =
+          Math.max(
+              range.offset() + granule, (other.offset + other.length + granule - 1) & -granule);
+    }
+    return Optional.empty();
+  }
+
+  private @Nullable Transfer firstOverlapping(long offset, long length) {
+    Transfer first = null;
+    for (Transfer transfer : out) {
+      if (transfer.overlaps(offset, length) && (first == null || transfer.offset < first.offset)) {
+        first = transfer;
+      }
+    }
+    return first;
+  }
+
+  private void transfer(Transfer transfer, ByteBuffer buffer) throws BlockException {
+    boolean done = false;
+    try {
+      transfer.hold(source.lockRange(transfer.offset, transfer.length));
+      if (begin(transfer)) {
+        long data = copy.copy(transfer.offset, transfer.length, buffer);
+        locked(() -> rate.take(data - transfer.length));
+        done = true;
+      }
+    } finally {
+      end(transfer, done);
+    }
+  }
+
+  private boolean begin(Transfer transfer) {
+    lock.lock();
+    try {
+      if (stopping) {
+        return false;
+      }
+      transfer.count(clock.nanoTime());
+      copy.dirty.clear(transfer.offset, transfer.length);
+      copyingBytes += transfer.length;
+      return true;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  private void end(Transfer transfer, boolean done) {
+    lock.lock();
+    try {
+      if (transfer.counting) {
+        copyingBytes -= transfer.length;
+      }
+      if (done) {
+        processedBytes += transfer.length;
+      } else {
+        copy.dirty.set(transfer.offset, transfer.length);
+      }
+      out.remove(transfer);
+      transfer.letGo();
+      changed.signalAll();
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  // ---- rounds and modes; all with the lock held
+
+  private void endRound() {
+    if (synchronous) {
+      return;
+    }
+    long left = copy.dirty.dirtyBytes();
+    round++;
+    if (round >= MAX_ROUNDS || left <= CATCH_UP_BYTES || left > roundDirtyBytes / 4 * 3) {
+      enterSynchronous(left);
+    }
+    roundDirtyBytes = left;
+  }
+
+  /// Nothing can be claimed from the start on.
+  private void settle() {
+    if (!clean()) {
+      return;
+    }
+    if (!synchronous) {
+      enterSynchronous(0);
+    } else if (statusLocked() == JobStatus.RUNNING) {
+      wasReady = true;
+      move(JobStatus.READY);
+    }
+  }
+
+  private boolean clean() {
+    return copyingBytes == 0
+        && out.stream().noneMatch(t -> t.background || t.abandoned)
+        && copy.dirty.nextDirty(0, 1).isEmpty();
+  }
+
+  private boolean synced() {
+    return synchronous && clean();
+  }
+
+  private void enterSynchronous(long left) {
+    if (!stopping && out.stream().noneMatch(t -> t.abandoned)) {
+      LOG.log(
+          Level.DEBUG,
+          () -> "job %s: synchronous after %d rounds, %d bytes left".formatted(id(), round, left));
+      synchronous = true;
+    }
+  }
+
+  private void leaveSynchronous() {
+    synchronous = false;
+    round = 0;
+    roundDirtyBytes = Long.MAX_VALUE;
+    lanes.release(false);
+    changed.signalAll();
+  }
+
+  // ---- what the lanes use; with the lock held, but for the first two
+
+  boolean synchronous() {
+    return synchronous;
+  }
+
+  void dirtied() {
+    if (idle) {
+      locked(changed::signalAll);
+    }
+  }
+
+  boolean meetsTransfer(long offset, long length) {
+    return firstOverlapping(offset, length) != null;
+  }
+
+  void add(Transfer transfer) {
+    out.add(transfer);
+  }
+
+  void remove(Transfer transfer) {
+    out.remove(transfer);
+    if (transfer.abandoned || hurry()) {
+      changed.signalAll();
+    }
+  }
+
+  void mirroredBytes(long bytes) {
+    processedBytes += bytes;
+  }
+
+  void failed(Throwable error) {
+    if (error instanceof BlockException known) {
+      fail(known);
+    } else {
+      failInternally(error);
+    }
+    leaveSynchronous();
+  }
+
+  /// A guest has waited for the target as long as it may.
+  void targetIsLate() {
+    if (!synchronous) {
+      return;
+    }
+    long now = clock.nanoTime();
+    late = now - lateAt > FORGOTTEN_AFTER_NANOS ? 1 : late + 1;
+    lateAt = now;
+    LOG.log(
+        Level.INFO,
+        () ->
+            "job %s: target %s did not answer within %s, time %d of %d"
+                .formatted(id(), target.name(), options.limits().answer(), late, MAX_LATE));
+    leaveSynchronous();
+    if (late > MAX_LATE) {
+      fail(
+          new TransportException(
+              "job %s: target %s did not answer within %s, %d times"
+                  .formatted(id(), target.name(), options.limits().answer(), late)));
+    }
+  }
+
+  // ---- limits
+
+  private void watch() {
+    long answer = options.limits().answer().toNanos();
+    long stall = options.limits().stall().toNanos();
+    long tick = Math.clamp(Math.min(answer, stall) / 4, 1_000_000L, 250_000_000L);
+    lock.lock();
+    try {
+      while (!over) {
+        long now = clock.nanoTime();
+        for (Transfer transfer : List.copyOf(out)) {
+          if (!transfer.counting) {
+            continue;
+          }
+          if (now - transfer.since > stall && !failed()) {
+            fail(
+                new TransportException(
+                    "job %s: target %s did not answer a request at %d of %d bytes within %s"
+                        .formatted(
+                            id(),
+                            target.name(),
+                            transfer.offset,
+                            transfer.length,
+                            options.limits().stall())));
+          }
+          if (transfer.background
+              && !transfer.abandoned
+              && (now - transfer.since > answer || stopping)) {
+            transfer.abandoned = true;
+            targetIsLate();
+            transfer.letGo();
+          }
+        }
+        waitFor(tick);
+      }
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  // ---- the end
+
+  /// From `WAITING`, or `ABORTING` of a job that was ready, to its effect or its undoing. Whatever
+  /// happens the drive is resumed.
+  private void finish() throws BlockException {
+    if (!catchUp()) {
+      return;
+    }
+    if (status() == JobStatus.WAITING) {
+      flushAside(target, FLUSH_LIMIT, () -> statusLocked() != JobStatus.WAITING);
+      source.root().flush();
+    }
+    try (var _ = source.drain()) {
+      long held = clock.nanoTime() + options.limits().held().toNanos();
+      awaitNothingOut(held);
+      if (status() == JobStatus.WAITING) {
+        var left = Duration.ofNanos(Math.max(1, held - clock.nanoTime()));
+        flushAside(target, left, () -> false);
+        source.root().flush();
+        requireSameSize();
+        if (decided()) {
+          source.repoint(target);
+          removeFilter();
+          return;
+        }
+      }
+      removeFilter();
+    }
+    if (endsWell()) {
+      flushAside(target, FLUSH_LIMIT, this::failed);
+    }
+  }
+
+  /// Waits, with the guest running, until the target holds everything. A cancelled job does not
+  /// wait longer than a held guest would.
+  private boolean catchUp() throws TransportException {
+    long limit = options.limits().held().toNanos();
+    lock.lock();
+    try {
+      long since = clock.nanoTime();
+      boolean cancelling = false;
+      while (!synced()) {
+        if (statusLocked() == JobStatus.ABORTING) {
+          if (failed() || !endsOrderly()) {
+            return false;
+          }
+          if (!cancelling) {
+            cancelling = true;
+            since = clock.nanoTime();
+          }
+          if (clock.nanoTime() - since > limit) {
+            throw new TransportException(
+                "job %s: target %s did not catch up within %s"
+                    .formatted(id(), target.name(), options.limits().held()));
+          }
+        }
+        waitFor(IDLE_NANOS);
+      }
+      return true;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  private void awaitNothingOut(long deadline) throws TransportException {
+    lock.lock();
+    try {
+      changed.signalAll();
+      while (!out.isEmpty() || !clean()) {
+        long left = deadline - clock.nanoTime();
+        if (left <= 0) {
+          throw new TransportException(
+              "job %s: target %s did not take the last writes within %s, the guest was held"
+                  .formatted(id(), target.name(), options.limits().held()));
+        }
+        if (failed()) {
+          return;
+        }
+        waitFor(Math.min(left, IDLE_NANOS));
+      }
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /// Moves to `PENDING` and waits for what becomes of it.
+  private boolean decided() throws TransportException {
+    long limit = options.limits().decision().toNanos();
+    lock.lock();
+    try {
+      if (statusLocked() != JobStatus.WAITING) {
+        return false;
+      }
+      move(JobStatus.PENDING);
+      long since = clock.nanoTime();
+      while (!finalizeAsked()) {
+        if (statusLocked() == JobStatus.ABORTING) {
+          return false;
+        }
+        long left = limit - (clock.nanoTime() - since);
+        if (left <= 0) {
+          // Under the lock, so that finalizing cannot slip in between.
+          var undone =
+              new TransportException(
+                  "job %s: was not finalized within %s, the guest was held"
+                      .formatted(id(), options.limits().decision()));
+          fail(undone);
+          return false;
+        }
+        waitFor(left);
+      }
+      return true;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /// What re-pointing will ask for, while going back is still possible.
+  private void requireSameSize() throws TransportException {
+    if (target.virtualSize() != source.virtualSize()) {
+      throw new TransportException(
+          "job %s: target %s has %d bytes by now, the drive %d"
+              .formatted(id(), target.name(), target.virtualSize(), source.virtualSize()));
+    }
+  }
+
+  /// The caller has drained the drive.
+  private void removeFilter() {
+    source.removeFilter(lanes);
+    locked(() -> filtering = false);
+  }
+
+  /// Stops the threads, frees the drive, and waits for what is out on the target, so that it can be
+  /// closed; what does not return within `limits.stall` is left behind.
+  private void tearDown() {
+    lock.lock();
+    try {
+      stopping = true;
+      synchronous = false;
+      lanes.release(true);
+      changed.signalAll();
+    } finally {
+      lock.unlock();
+    }
+    if (filtering) {
+      try (var _ = source.drain()) {
+        removeFilter();
+      }
+    }
+    long deadline = clock.nanoTime() + options.limits().stall().toNanos();
+    lock.lock();
+    try {
+      while (!out.isEmpty() || flushesOut() > 0) {
+        long left = deadline - clock.nanoTime();
+        if (left <= 0) {
+          LOG.log(
+              Level.WARNING,
+              "job %s: %d requests on target %s never returned"
+                  .formatted(id(), out.size() + flushesOut(), target.name()));
+          break;
+        }
+        waitFor(Math.min(left, IDLE_NANOS));
+      }
+      over = true;
+      changed.signalAll();
+    } finally {
+      lock.unlock();
+    }
   }
 }

@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.job;
+
+import io.tidemark.block.BlockException;
+import io.tidemark.block.BlockNode;
+import io.tidemark.block.ByteRange;
+import io.tidemark.block.DirtyBitmap;
+import io.tidemark.block.Drive;
+import io.tidemark.block.Extent;
+import io.tidemark.block.Extents;
+import io.tidemark.block.GuestWrite;
+import io.tidemark.block.OutOfSpaceException;
+import io.tidemark.block.RangeLock;
+import io.tidemark.block.WriteFilter;
+import java.nio.ByteBuffer;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Optional;
+import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.atomic.AtomicLong;
+import java.util.function.Consumer;
+
+/// A drive as it was at one instant, as far as it is still wanted: copy-before-write into a local
+/// scratch.
+///
+/// **Invariant.** A granule that is wanted and not saved has not changed since the instant. It
+/// holds because the filter came into the drive's write path while the drive was drained, and
+/// because [#before] returns only when each wanted granule that its write touches is saved. So
+/// whoever holds a granule's lock and finds it wanted and not saved may read it from the drive's
+/// root: no guest write to any part of it can have passed. The granule's lock is needed beside the
+/// drive's range, since two guest writes into one granule need not overlap.
+///
+/// Order of locks: the drive's range (guest) → granules → nothing. The copy takes granules only.
+///
+/// A saved granule is in the scratch and stays until [#release], or is known to be all zeroes and
+/// takes no space. After a failure (`failed` is called once or more) nothing is saved any more and
+/// the view is worthless; guest writes go on as if it were not there.
+final class FrozenView implements WriteFilter {
+  /// Most bytes that one step reads while it holds granules.
+  static final int STEP_BYTES = 1 << 20;
+
+  /// Where the old bytes of a part of a step are.
+  enum Place {
+    /// In the step's buffer, at the part's distance from the step's start.
+    BUFFER,
+    SCRATCH,
+    ZERO
+  }
+
+  record Part(Place place, long offset, long length) {
+    long end() {
+      return offset + length;
+    }
+  }
+
+  private final Drive source;
+  private final BlockNode scratch;
+  private final long scratchLimitBytes;
+  private final Consumer<Throwable> failed;
+  private final RangeLock granules = new RangeLock();
+  private final DirtyBitmap wanted;
+  private final DirtyBitmap saved;
+  private final DirtyBitmap zero;
+  private final AtomicLong scratchBytes = new AtomicLong();
+  private final ConcurrentLinkedQueue<ByteBuffer> buffers = new ConcurrentLinkedQueue<>();
+  private volatile boolean active = true;
+
+  /// @param wanted what is to be kept, granularity at most [#STEP_BYTES]; the view's own from here
+  ///   on
+  FrozenView(
+      Drive source,
+      DirtyBitmap wanted,
+      BlockNode scratch,
+      long scratchLimitBytes,
+      Consumer<Throwable> failed) {
+    this.source = source;
+    this.scratch = scratch;
+    this.scratchLimitBytes = scratchLimitBytes;
+    this.failed = failed;
+    this.wanted = wanted;
+    this.saved = new DirtyBitmap("saved", wanted.size(), wanted.granularity());
+    this.zero = new DirtyBitmap("zero", wanted.size(), wanted.granularity());
+  }
+
+  /// Saves nothing from now on.
+  void deactivate() {
+    active = false;
+  }
+
+  long scratchBytes() {
+    return scratchBytes.get();
+  }
+
+  @Override
+  public void before(GuestWrite write) {
+    if (!active || write.length() == 0) {
+      return;
+    }
+    try {
+      save(write.offset(), write.offset() + write.length());
+    } catch (BlockException | RuntimeException | Error e) {
+      // In this order: as long as the job may still succeed, everyone else goes on saving.
+      failed.accept(e);
+      active = false;
+    }
+  }
+
+  private void save(long offset, long end) throws BlockException {
+    long from = offset;
+    while (from < end && active) {
+      Optional<ByteRange> next = wanted.nextDirty(from, STEP_BYTES);
+      if (next.isEmpty() || next.get().offset() >= end) {
+        return;
+      }
+      ByteRange step = clip(next.get(), end);
+      if (!unsaved(step).isEmpty()) {
+        try (var _ = granules.lock(step.offset(), step.length())) {
+          for (ByteRange run : unsaved(step)) {
+            saveRun(run);
+          }
+        }
+      }
+      from = step.end();
+    }
+  }
+
+  /// Cut at the first granule's border at or after `end`.
+  private ByteRange clip(ByteRange range, long end) {
+    long mask = wanted.granularity() - 1L;
+    long stop = Math.min(range.end(), (end + mask) & ~mask);
+    return new ByteRange(range.offset(), stop - range.offset());
+  }
+
+  /// Runs of granules in the step that are wanted and not saved.
+  private List<ByteRange> unsaved(ByteRange step) {
+    List<ByteRange> runs = new ArrayList<>();
+    forGranules(
+        step,
+        (offset, length) -> {
+          if (wanted.isDirty(offset) && !saved.isDirty(offset)) {
+            append(runs, offset, length);
+          }
+        });
+    return runs;
+  }
+
+  private interface GranuleVisitor {
+    void visit(long offset, long length);
+  }
+
+  private void forGranules(ByteRange step, GranuleVisitor visitor) {
+    long granule = wanted.granularity();
+    for (long at = step.offset(); at < step.end(); at += granule) {
+      visitor.visit(at, Math.min(granule, step.end() - at));
+    }
+  }
+
+  private static void append(List<ByteRange> runs, long offset, long length) {
+    int last = runs.size() - 1;
+    if (last >= 0 && runs.get(last).end() == offset) {
+      runs.set(last, new ByteRange(runs.get(last).offset(), runs.get(last).length() + length));
+    } else {
+      runs.add(new ByteRange(offset, length));
+    }
+  }
+
+  /// Holding the run.
+  private void saveRun(ByteRange run) throws BlockException {
+    List<ByteRange> zeroes = zeroGranules(run);
+    for (ByteRange range : zeroes) {
+      zero.set(range.offset(), range.length());
+    }
+    long at = run.offset();
+    for (ByteRange range : zeroes) {
+      saveData(at, range.offset());
+      at = range.end();
+    }
+    saveData(at, run.end());
+    saved.set(run.offset(), run.length());
+  }
+
+  private void saveData(long from, long to) throws BlockException {
+    if (from == to) {
+      return;
+    }
+    long length = to - from;
+    if (scratchBytes.addAndGet(length) > scratchLimitBytes) {
+      scratchBytes.addAndGet(-length);
+      throw new OutOfSpaceException(
+          "%s: backup scratch %s is at its limit of %d bytes: the target is too slow for the guest"
+              .formatted(source.name(), scratch.name(), scratchLimitBytes));
+    }
+    ByteBuffer pooled = buffers.poll();
+    ByteBuffer buffer = pooled == null ? ByteBuffer.allocateDirect(STEP_BYTES) : pooled;
+    try {
+      buffer.clear().limit((int) length);
+      source.root().read(from, buffer);
+      scratch.write(from, buffer.flip());
+    } finally {
+      buffers.add(buffer);
+    }
+  }
+
+  /// Runs of whole granules that read as zeroes without being read.
+  private List<ByteRange> zeroGranules(ByteRange range) throws BlockException {
+    List<ByteRange> runs = new ArrayList<>();
+    Extents.walk(
+        source.root(),
+        range.offset(),
+        range.length(),
+        (extent, _, _) -> {
+          if (extent.state() != Extent.State.DATA) {
+            append(runs, extent.offset(), extent.length());
+          }
+          return true;
+        });
+    long mask = wanted.granularity() - 1L;
+    List<ByteRange> whole = new ArrayList<>();
+    for (ByteRange run : runs) {
+      long from = (run.offset() + mask) & ~mask;
+      long to = run.end() == wanted.size() ? run.end() : run.end() & ~mask;
+      if (to > from) {
+        whole.add(new ByteRange(from, to - from));
+      }
+    }
+    return whole;
+  }
+
+  /// The next wanted range at or after `from`, at most `most` bytes (and one granule at least).
+  Optional<ByteRange> next(long from, long most) {
+    return from < wanted.size() ? wanted.nextDirty(from, most) : Optional.empty();
+  }
+
+  /// Gives up what in the window is wanted, not saved, and zero without being read; used to skip
+  /// holes in large steps.
+  ///
+  /// @return the bytes given up
+  long skipZeroes(ByteRange window) throws BlockException {
+    long skipped = 0;
+    try (var _ = granules.lock(window.offset(), window.length())) {
+      for (ByteRange run : zeroGranules(window)) {
+        for (ByteRange range : unsaved(run)) {
+          wanted.clear(range.offset(), range.length());
+          skipped += range.length();
+        }
+      }
+    }
+    return skipped;
+  }
+
+  /// Takes a range (from [#next]) out of the view: what the drive still holds is read into
+  /// `buffer`, and the guest may change it from then on. What is in the scratch stays until
+  /// [#release].
+  List<Part> take(ByteRange range, ByteBuffer buffer) throws BlockException {
+    List<Part> parts = new ArrayList<>();
+    try (var _ = granules.lock(range.offset(), range.length())) {
+      forGranules(
+          range,
+          (offset, length) -> {
+            if (saved.isDirty(offset)) {
+              add(parts, zero.isDirty(offset) ? Place.ZERO : Place.SCRATCH, offset, length);
+            } else {
+              add(parts, Place.BUFFER, offset, length);
+            }
+          });
+      List<Part> read = new ArrayList<>();
+      for (Part part : parts) {
+        if (part.place() == Place.BUFFER) {
+          read(part, range.offset(), buffer, read);
+        } else {
+          read.add(part);
+        }
+      }
+      wanted.clear(range.offset(), range.length());
+      return read;
+    }
+  }
+
+  private void read(Part part, long start, ByteBuffer buffer, List<Part> into)
+      throws BlockException {
+    long at = part.offset();
+    for (ByteRange hole : zeroGranules(new ByteRange(part.offset(), part.length()))) {
+      readData(at, hole.offset(), start, buffer, into);
+      add(into, Place.ZERO, hole.offset(), hole.length());
+      at = hole.end();
+    }
+    readData(at, part.end(), start, buffer, into);
+  }
+
+  private void readData(long from, long to, long start, ByteBuffer buffer, List<Part> into)
+      throws BlockException {
+    if (from < to) {
+      source.root().read(from, buffer.clear().slice((int) (from - start), (int) (to - from)));
+      add(into, Place.BUFFER, from, to - from);
+    }
+  }
+
+  private static void add(List<Part> parts, Place place, long offset, long length) {
+    int last = parts.size() - 1;
+    if (last >= 0 && parts.get(last).place() == place && parts.get(last).end() == offset) {
+      Part before = parts.get(last);
+      parts.set(last, new Part(place, before.offset(), before.length() + length));
+    } else {
+      parts.add(new Part(place, offset, length));
+    }
+  }
+
+  /// Reads a part that is in the scratch.
+  void readScratch(Part part, ByteBuffer into) throws BlockException {
+    scratch.read(part.offset(), into);
+  }
+
+  /// Gives back the space of a part that was copied.
+  void release(Part part) throws BlockException {
+    scratch.discard(part.offset(), part.length());
+    saved.clear(part.offset(), part.length());
+    scratchBytes.addAndGet(-part.length());
+  }
+
+  /// Gives back whatever the scratch still holds. Only when nothing uses the view any more.
+  void clear() throws BlockException {
+    active = false;
+    long from = 0;
+    while (from < saved.size()) {
+      Optional<ByteRange> range = saved.nextDirty(from, Long.MAX_VALUE);
+      if (range.isEmpty()) {
+        break;
+      }
+      scratch.discard(range.get().offset(), range.get().length());
+      from = range.get().end();
+    }
+    saved.clear(0, saved.size());
+    scratchBytes.set(0);
+  }
+}
