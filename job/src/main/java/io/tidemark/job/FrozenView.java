@@ -64,6 +64,7 @@ final class FrozenView implements WriteFilter {
   private final AtomicLong scratchBytes = new AtomicLong();
   private final ConcurrentLinkedQueue<ByteBuffer> buffers = new ConcurrentLinkedQueue<>();
   private volatile boolean active = true;
+  private volatile boolean scratchUsed;
 
   /// @param wanted what is to be kept, granularity at most [#STEP_BYTES]; the view's own from here
   ///   on
@@ -190,6 +191,7 @@ final class FrozenView implements WriteFilter {
           "%s: backup scratch %s is at its limit of %d bytes: the target is too slow for the guest"
               .formatted(source.name(), scratch.name(), scratchLimitBytes));
     }
+    scratchUsed = true;
     ByteBuffer pooled = buffers.poll();
     ByteBuffer buffer = pooled == null ? ByteBuffer.allocateDirect(STEP_BYTES) : pooled;
     try {
@@ -317,19 +319,14 @@ final class FrozenView implements WriteFilter {
     scratchBytes.addAndGet(-part.length());
   }
 
-  /// Gives back whatever the scratch still holds. Only when nothing uses the view any more.
+  /// Gives back whatever the scratch still holds, also what [#release] gave back in pieces too
+  /// small for it. Only when nothing uses the view any more.
   void clear() throws BlockException {
     active = false;
-    long from = 0;
-    while (from < saved.size()) {
-      Optional<ByteRange> range = saved.nextDirty(from, Long.MAX_VALUE);
-      if (range.isEmpty()) {
-        break;
-      }
-      scratch.discard(range.get().offset(), range.get().length());
-      from = range.get().end();
-    }
     saved.clear(0, saved.size());
     scratchBytes.set(0);
+    if (scratchUsed) {
+      scratch.discard(0, scratch.virtualSize());
+    }
   }
 }
