@@ -31,6 +31,7 @@ import picocli.CommandLine.Spec;
     synopsisSubcommandLabel = "COMMAND",
     exitCodeOnInvalidInput = Tidemark.USAGE,
     subcommands = {
+      DaemonCommand.class,
       ImageCommand.class,
     })
 public final class Tidemark implements Runnable {
