@@ -8,6 +8,7 @@ import io.tidemark.block.FormatNode;
 import io.tidemark.block.OpenOptions;
 import io.tidemark.block.spi.ImageFormat;
 import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 
 /// The qcow2 format.
 ///
@@ -20,7 +21,9 @@ public final class Qcow2Format implements ImageFormat {
 
   @Override
   public boolean probe(ByteBuffer head) {
-    throw new UnsupportedOperationException();
+    return head.remaining() >= 8
+        && head.duplicate().order(ByteOrder.BIG_ENDIAN).getInt(head.position()) == Header.MAGIC
+        && head.duplicate().order(ByteOrder.BIG_ENDIAN).getInt(head.position() + 4) >= 2;
   }
 
   @Override

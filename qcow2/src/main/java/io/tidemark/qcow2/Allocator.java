@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.qcow2;
+
+import io.tidemark.block.BlockException;
+import io.tidemark.block.CorruptImageException;
+import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.locks.ReentrantLock;
+
+/// Gives out host clusters and takes them back.
+///
+/// Counts are raised ahead, for a few MiB of clusters at once (the pool), and written to the file
+/// before the first of those clusters is used. They are not synced here: an L2 entry that names
+/// such a cluster is written only after a sync, and that sync covers the count too. So a power cut
+/// or a kill leaks at most the pool, and [#close] gives the rest back.
+///
+/// `pool` is short: memory only. `counts` is held over the reading and writing of refcount blocks;
+/// only a thread that finds the pool empty, and whoever frees, waits for it.
+final class Allocator {
+  /// Bytes of clusters whose counts are raised at once.
+  private static final int POOL_BYTES = 4 << 20;
+
+  private static final int POOL_MOST_CLUSTERS = 1024;
+
+  /// Host clusters `[first, first + count)`.
+  ///
+  /// @param fresh never written since the file grew to hold them: they read as zeroes
+  record Run(long first, int count, boolean fresh) {}
+
+  private final HostFile file;
+  private final Geometry geometry;
+  private final HeaderFields header;
+  private final Refcounts refcounts; // guarded by counts
+  private final ReentrantLock counts = new ReentrantLock();
+  private long hint = 1; // guarded by counts; no free cluster lies below, but for what was freed
+  private final ArrayDeque<Run> pool = new ArrayDeque<>(); // guarded by pool
+  private final MetadataClusters metadata;
+
+  /// @param metadata giving one of these out would destroy the image, so a count of 0 for one of
+  ///   them stops the allocation instead
+  Allocator(HostFile file, HeaderFields header, Refcounts refcounts, MetadataClusters metadata) {
+    this.file = file;
+    this.geometry = header.now().geometry();
+    this.header = header;
+    this.refcounts = refcounts;
+    this.metadata = metadata;
+  }
+
+  /// Takes at least one and at most `wanted` clusters in a row; their count is 1.
+  Run take(int wanted) throws BlockException {
+    while (true) {
+      synchronized (pool) {
+        Run run = pool.poll();
+        if (run != null) {
+          if (run.count() <= wanted) {
+            return run;
+          }
+          pool.addFirst(new Run(run.first() + wanted, run.count() - wanted, run.fresh()));
+          return new Run(run.first(), wanted, run.fresh());
+        }
+      }
+      refill(wanted);
+    }
+  }
+
+  /// Puts back clusters that nothing came to refer to. Their bytes are undefined.
+  void giveBack(Run run) {
+    synchronized (pool) {
+      pool.addFirst(new Run(run.first(), run.count(), false));
+    }
+  }
+
+  private void refill(int wanted) throws BlockException {
+    counts.lock();
+    try {
+      synchronized (pool) {
+        if (!pool.isEmpty()) {
+          return; // another thread was first
+        }
+      }
+      int batch =
+          Math.clamp(
+              POOL_BYTES >>> geometry.clusterBits(), Math.max(4, wanted), POOL_MOST_CLUSTERS);
+      long first = raise(1, batch);
+      int count = (int) lastRaised;
+      long before = file.length();
+      long firstOffset = first << geometry.clusterBits();
+      try {
+        file.grow(firstOffset + ((long) count << geometry.clusterBits()));
+      } catch (BlockException e) {
+        refcounts.add(first, count, -1);
+        throw e;
+      }
+      long freshFrom = geometry.clusters(before);
+      int stale = (int) Math.clamp(freshFrom - first, 0L, (long) count);
+      synchronized (pool) {
+        if (stale > 0) {
+          pool.add(new Run(first, stale, false));
+        }
+        if (stale < count) {
+          pool.add(new Run(first + stale, count - stale, true));
+        }
+      }
+    } finally {
+      counts.unlock();
+    }
+  }
+
+  private long lastRaised; // guarded by counts; clusters of the last raise
+
+  /// Finds `least` to `most` free clusters in a row and raises their counts.
+  private long raise(long least, int most) throws BlockException {
+    while (true) {
+      long first = refcounts.findFree(hint, least);
+      long missing = firstUncounted(first, least);
+      if (missing >= 0) {
+        long home = missing >>> geometry.refcountBlockBits() << geometry.refcountBlockBits();
+        checkFree(home, 1);
+        refcounts.addBlockFor(missing, header);
+        continue;
+      }
+      long count =
+          most <= least ? least : least + refcounts.freeRun(first + least, (int) (most - least));
+      checkFree(first, count);
+      refcounts.add(first, count, 1);
+      if (least == 1) {
+        hint = first + count; // all below was looked at
+      }
+      lastRaised = count;
+      return first;
+    }
+  }
+
+  private long firstUncounted(long first, long count) {
+    for (long c = first; c < first + count; ) {
+      if (!refcounts.counted(c)) {
+        return c;
+      }
+      c = ((c >>> geometry.refcountBlockBits()) + 1) << geometry.refcountBlockBits();
+    }
+    return -1;
+  }
+
+  private void checkFree(long first, long count) throws CorruptImageException {
+    long held = metadata.firstIn(first, count);
+    if (held >= 0) {
+      throw new CorruptImageException(
+          file.name()
+              + ": refcount of cluster "
+              + held
+              + " at 0x"
+              + Long.toHexString(held << geometry.clusterBits())
+              + " is 0, but it holds metadata; check the image");
+    }
+  }
+
+  /// Takes clusters in a row for a table; returns its host offset.
+  long takeTable(long clusters) throws BlockException {
+    counts.lock();
+    try {
+      long first = raise(clusters, 0);
+      try {
+        file.grow((first + clusters) << geometry.clusterBits());
+      } catch (BlockException e) {
+        refcounts.add(first, clusters, -1);
+        throw e;
+      }
+      return first << geometry.clusterBits();
+    } finally {
+      counts.unlock();
+    }
+  }
+
+  /// Takes one reference away from each cluster. The change that dropped it is durable, and no
+  /// request still uses the clusters.
+  void release(long first, long count) throws BlockException {
+    counts.lock();
+    try {
+      long start = -1;
+      for (long c = first; c < first + count; c++) {
+        boolean last = refcounts.get(c) == 1;
+        if (last && start < 0) {
+          start = c;
+        }
+        if (!last && start >= 0) {
+          punch(start, c);
+          start = -1;
+        }
+        if (last) {
+          metadata.release(c);
+        }
+      }
+      if (start >= 0) {
+        punch(start, first + count);
+      }
+      refcounts.add(first, count, -1);
+      hint = Math.min(hint, first);
+    } finally {
+      counts.unlock();
+    }
+  }
+
+  private void punch(long first, long end) {
+    file.punch(first << geometry.clusterBits(), (end - first) << geometry.clusterBits());
+  }
+
+  long refcount(long cluster) throws BlockException {
+    counts.lock();
+    try {
+      return refcounts.get(cluster);
+    } finally {
+      counts.unlock();
+    }
+  }
+
+  /// Host offset and clusters of the refcount table, and the blocks' offsets.
+  long[] refcountTable() {
+    counts.lock();
+    try {
+      return refcounts.table();
+    } finally {
+      counts.unlock();
+    }
+  }
+
+  /// What is raised and not in use.
+  List<Run> unused() {
+    synchronized (pool) {
+      return new ArrayList<>(pool);
+    }
+  }
+
+  /// Gives the pool back and cuts free clusters off the file's end. Only when no request runs and
+  /// all metadata is durable.
+  void close() throws BlockException {
+    counts.lock();
+    try {
+      List<Run> rest;
+      synchronized (pool) {
+        rest = new ArrayList<>(pool);
+        pool.clear();
+      }
+      if (rest.isEmpty()) {
+        return;
+      }
+      for (Run run : rest) {
+        refcounts.add(run.first(), run.count(), -1);
+        hint = Math.min(hint, run.first());
+      }
+      long end = geometry.clusters(file.length());
+      while (end > 1 && refcounts.get(end - 1) == 0) {
+        end--;
+      }
+      if (end << geometry.clusterBits() < file.length()) {
+        file.truncate(end << geometry.clusterBits());
+      }
+    } finally {
+      counts.unlock();
+    }
+  }
+}

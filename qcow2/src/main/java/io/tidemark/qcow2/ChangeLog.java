@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.qcow2;
+
+import static java.nio.ByteOrder.LITTLE_ENDIAN;
+
+import io.tidemark.block.BlockException;
+import io.tidemark.block.CorruptImageException;
+import io.tidemark.block.ImageBusyException;
+import io.tidemark.block.TransportException;
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.channels.FileLock;
+import java.nio.channels.OverlappingFileLockException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Optional;
+import java.util.zip.CRC32C;
+import org.jspecify.annotations.Nullable;
+
+/// The mapping changes that acknowledged writes need and the image's tables do not hold yet.
+///
+/// A file in the run dir, mapped into memory: a record is in the page cache when [#append] returns,
+/// and survives the death of the process, not of the machine. Losing it with the machine is lawful:
+/// only unflushed writes are in it.
+///
+/// Two halves are used in turn. While a write-back makes the changes of one half durable, new ones
+/// go to the other; then the first is emptied by setting its generation to 0. Generations only
+/// grow, so the order of the halves is known. A record counts when its checksum holds and it
+/// carries its half's generation; the first that does not ends the half.
+///
+/// Layout (little-endian), a page of header and then the halves:
+///
+/// | at | what |
+/// |---|---|
+/// | 0 | magic `TMQ2LOG1`, written last |
+/// | 8 | u32 CRC-32C of bytes 16 to 63 |
+/// | 16 | boot id, 16 bytes |
+/// | 32 | u64 device, u64 inode, u64 birth time in ns: the image's [Identity] |
+/// | 56 | u32 cluster bits, u32 records in a half |
+/// | 128, 192 | u64 generation of each half, 0: empty |
+///
+/// Record, 48 bytes: u64 generation, u32 kind (1: L1, 2: L2), u32 count, u64 index (L1 index or
+/// guest cluster), u64 old entry, u64 new entry, u32 CRC-32C of the 40 bytes before, u32 0. Entries
+/// of a run that name host clusters count up by one cluster.
+///
+/// Guarded by the lock of [MappingTables].
+final class ChangeLog implements AutoCloseable {
+  /// What binds a log to one image and one boot.
+  ///
+  /// @param bootId 32 hexadecimal digits
+  record Identity(String bootId, long device, long inode, long birthNanos) {
+    private static final Path BOOT_ID = Path.of("/proc/sys/kernel/random/boot_id");
+
+    /// The identity of a file; empty where the system does not tell.
+    static Optional<Identity> of(Path image) {
+      try {
+        String boot = Files.readString(BOOT_ID).strip().replace("-", "");
+        var attributes = Files.readAttributes(image, "unix:dev,ino,creationTime");
+        if (boot.length() == 32
+            && attributes.get("dev") instanceof Long device
+            && attributes.get("ino") instanceof Long inode
+            && attributes.get("creationTime") instanceof java.nio.file.attribute.FileTime birth) {
+          long nanos = birth.to(java.util.concurrent.TimeUnit.NANOSECONDS);
+          return Optional.of(new Identity(boot, device, inode, nanos));
+        }
+        return Optional.empty();
+      } catch (IOException | UnsupportedOperationException | IllegalArgumentException _) {
+        return Optional.empty();
+      }
+    }
+
+    Path logIn(Path runDir) {
+      return runDir.resolve("qcow2-" + Long.toHexString(device) + "-" + inode + ".log");
+    }
+  }
+
+  /// One change: `count` entries from `index` on went from `old` to `fresh`.
+  record Change(int kind, int count, long index, long old, long fresh) {
+    static final int L1 = 1;
+    static final int L2 = 2;
+  }
+
+  private static final long MAGIC = 0x31474f4c32514d54L; // "TMQ2LOG1"
+  private static final int RECORD = 48;
+  private static final int HEADER = 4096;
+
+  /// Records in a half: 512 KiB of them.
+  static final int HALF_RECORDS = 512 * 1024 / RECORD;
+
+  private static final int SIZE = HEADER + 2 * HALF_RECORDS * RECORD;
+  private static final int[] GENERATION_AT = {128, 192};
+
+  private final Path path;
+  private final FileChannel channel;
+  private final Arena arena;
+  private final ByteBuffer map;
+  private int half;
+  private int used;
+  private long generation = 1;
+
+  private ChangeLog(Path path, FileChannel channel) throws IOException {
+    this.path = path;
+    this.channel = channel;
+    this.arena = Arena.ofShared();
+    this.map =
+        channel
+            .map(FileChannel.MapMode.READ_WRITE, 0, SIZE, arena)
+            .asByteBuffer()
+            .order(LITTLE_ENDIAN);
+  }
+
+  /// Changes that a log at `path` holds for this image, oldest first; empty when there is no log,
+  /// or it is of another boot or of a file that is gone.
+  ///
+  /// @throws CorruptImageException when there is a log that cannot be read: what to do is in its
+  ///   text
+  static List<Change> read(Path path, Identity identity, int clusterBits) throws BlockException {
+    ByteBuffer raw;
+    try {
+      if (!Files.exists(path)) {
+        return List.of();
+      }
+      if (Files.size(path) > SIZE) {
+        throw unusable(path, "it has " + Files.size(path) + " bytes, wanted " + SIZE);
+      }
+      raw = ByteBuffer.wrap(Files.readAllBytes(path)).order(LITTLE_ENDIAN);
+    } catch (CorruptImageException e) {
+      throw e;
+    } catch (IOException e) {
+      throw new TransportException(path + ": cannot read the log of the image", e);
+    }
+    if (raw.limit() < 8 || raw.getLong(0) != MAGIC) {
+      return List.of(); // died while making it: nothing was acknowledged by it
+    }
+    if (raw.limit() != SIZE || crc(raw, 16, 48) != raw.getInt(8)) {
+      throw unusable(path, "its header is damaged");
+    }
+    if (!bootId(raw).equals(identity.bootId())
+        || raw.getLong(32) != identity.device()
+        || raw.getLong(40) != identity.inode()
+        || raw.getLong(48) != identity.birthNanos()) {
+      return List.of(); // power was lost, or the image of this log is deleted
+    }
+    if (raw.getInt(56) != clusterBits || raw.getInt(60) != HALF_RECORDS) {
+      throw unusable(path, "it is for clusters of 2^" + raw.getInt(56) + " bytes");
+    }
+    var changes = new ArrayList<Change>();
+    int first =
+        Long.compareUnsigned(raw.getLong(GENERATION_AT[0]), raw.getLong(GENERATION_AT[1])) <= 0
+            ? 0
+            : 1;
+    readHalf(raw, first, changes);
+    readHalf(raw, 1 - first, changes);
+    return changes;
+  }
+
+  static CorruptImageException unusable(Path path, String why) {
+    return new CorruptImageException(
+        path
+            + ": the log of writes that were acknowledged and not flushed cannot be used: "
+            + why
+            + "; to open the image without those writes, remove the log");
+  }
+
+  private static void readHalf(ByteBuffer raw, int half, List<Change> into) {
+    long generation = raw.getLong(GENERATION_AT[half]);
+    if (generation == 0) {
+      return;
+    }
+    for (int i = 0; i < HALF_RECORDS; i++) {
+      int at = HEADER + (half * HALF_RECORDS + i) * RECORD;
+      if (raw.getLong(at) != generation || crc(raw, at, 40) != raw.getInt(at + 40)) {
+        return;
+      }
+      into.add(
+          new Change(
+              raw.getInt(at + 8),
+              raw.getInt(at + 12),
+              raw.getLong(at + 16),
+              raw.getLong(at + 24),
+              raw.getLong(at + 32)));
+    }
+  }
+
+  private static String bootId(ByteBuffer raw) {
+    var id = new StringBuilder();
+    for (int i = 16; i < 32; i++) {
+      id.append(String.format("%02x", raw.get(i)));
+    }
+    return id.toString();
+  }
+
+  /// Makes an empty log, over one that is no longer needed. Its space is taken now, so that a full
+  /// run dir is found here and not while a record is written.
+  static ChangeLog create(Path path, Identity identity, int clusterBits) throws BlockException {
+    FileChannel channel = null;
+    try {
+      channel =
+          FileChannel.open(
+              path, StandardOpenOption.CREATE, StandardOpenOption.READ, StandardOpenOption.WRITE);
+      lock(path, channel);
+      // The old magic goes first: what follows is then no log, until the new one stands.
+      writeAll(channel, 0, ByteBuffer.allocate(8));
+      writeAll(channel, 0, ByteBuffer.allocate(SIZE));
+      channel.truncate(SIZE);
+      var log = new ChangeLog(path, channel);
+      log.begin(identity, clusterBits);
+      return log;
+    } catch (IOException e) {
+      closeQuietly(channel);
+      if (e instanceof BlockException known) {
+        throw known;
+      }
+      throw new TransportException(path + ": cannot make the log of the image", e);
+    }
+  }
+
+  private static void lock(Path path, FileChannel channel) throws IOException {
+    try {
+      @Nullable FileLock lock = channel.tryLock();
+      if (lock == null) {
+        throw new ImageBusyException(path + ": the image's log is in use by another process");
+      }
+    } catch (OverlappingFileLockException e) {
+      throw new ImageBusyException(path + ": the image's log is in use in this process", e);
+    }
+  }
+
+  private static void writeAll(FileChannel channel, long at, ByteBuffer bytes) throws IOException {
+    while (bytes.hasRemaining()) {
+      at += channel.write(bytes, at);
+    }
+  }
+
+  private static void closeQuietly(@Nullable FileChannel channel) {
+    if (channel != null) {
+      try {
+        channel.close();
+      } catch (IOException _) {
+        // Safe because nothing in it is needed.
+      }
+    }
+  }
+
+  private void begin(Identity identity, int clusterBits) {
+    for (int i = 0; i < 16; i++) {
+      map.put(16 + i, (byte) Integer.parseInt(identity.bootId().substring(2 * i, 2 * i + 2), 16));
+    }
+    map.putLong(32, identity.device());
+    map.putLong(40, identity.inode());
+    map.putLong(48, identity.birthNanos());
+    map.putInt(56, clusterBits);
+    map.putInt(60, HALF_RECORDS);
+    map.putInt(8, crc(map, 16, 48));
+    map.putLong(GENERATION_AT[0], generation);
+    map.putLong(0, MAGIC);
+  }
+
+  private static int crc(ByteBuffer raw, int at, int length) {
+    var crc = new CRC32C();
+    crc.update(raw.slice(at, length));
+    return (int) crc.getValue();
+  }
+
+  /// Records that the present half can still take.
+  int room() {
+    return HALF_RECORDS - used;
+  }
+
+  /// Adds a record; there is [#room].
+  void append(Change change) {
+    int at = HEADER + (half * HALF_RECORDS + used) * RECORD;
+    map.putLong(at, generation);
+    map.putInt(at + 8, change.kind());
+    map.putInt(at + 12, change.count());
+    map.putLong(at + 16, change.index());
+    map.putLong(at + 24, change.old());
+    map.putLong(at + 32, change.fresh());
+    map.putInt(at + 40, crc(map, at, 40));
+    used++;
+  }
+
+  /// Sends further records to the other half, which is empty. Returns the half that was left.
+  int turn() {
+    int left = half;
+    half = 1 - half;
+    used = 0;
+    generation++;
+    map.putLong(GENERATION_AT[half], generation);
+    return left;
+  }
+
+  /// Empties a half whose changes are durable in the image.
+  void reset(int doneHalf) {
+    map.putLong(GENERATION_AT[doneHalf], 0);
+  }
+
+  /// Removes the log: the image holds everything.
+  void remove() throws BlockException {
+    try {
+      delete(path);
+    } finally {
+      close();
+    }
+  }
+
+  /// Removes a log that is not in use.
+  static void delete(Path path) throws BlockException {
+    try {
+      Files.deleteIfExists(path);
+    } catch (IOException e) {
+      throw new TransportException(path + ": cannot remove the log of the image", e);
+    }
+  }
+
+  /// Lets the file go, and leaves it for the next opening.
+  @Override
+  public void close() {
+    if (arena.scope().isAlive()) {
+      arena.close();
+    }
+    closeQuietly(channel);
+  }
+}

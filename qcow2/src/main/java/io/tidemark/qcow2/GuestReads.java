@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.qcow2;
+
+import io.tidemark.block.BlockException;
+import io.tidemark.block.CorruptImageException;
+import io.tidemark.block.Extent;
+import io.tidemark.block.ExtentVisitor;
+import io.tidemark.block.UnsupportedImageException;
+import io.tidemark.block.Zeroes;
+import java.nio.ByteBuffer;
+import java.util.zip.DataFormatException;
+import java.util.zip.Inflater;
+
+/// Guest reads: from entry to bytes.
+///
+/// Callers hold an [InFlight] ticket, so that no host cluster they looked up is reused under them.
+final class GuestReads {
+  private final HostFile file;
+  private final Geometry geometry;
+  private final MappingTables tables;
+  private final Backing backing;
+  private final int compressionType;
+
+  GuestReads(HostFile file, Header header, MappingTables tables, Backing backing) {
+    this.file = file;
+    this.geometry = header.geometry();
+    this.tables = tables;
+    this.backing = backing;
+    this.compressionType = header.compressionType();
+  }
+
+  void read(long offset, ByteBuffer into) throws BlockException {
+    while (into.hasRemaining()) {
+      long cluster = offset >>> geometry.clusterBits();
+      long entry = tables.entry(cluster);
+      int step = (int) run(cluster, entry, geometry.within(offset), into.remaining());
+      int limit = into.limit();
+      into.limit(into.position() + step);
+      readRun(entry, offset, into);
+      into.limit(limit);
+      offset += step;
+    }
+  }
+
+  /// Bytes from `within` the cluster on that the same kind of entry answers for in one piece, at
+  /// most `most`.
+  private long run(long cluster, long entry, int within, long most) throws BlockException {
+    long bytes = (long) geometry.clusterSize() - within;
+    if (L2Entry.kind(entry) == L2Entry.Kind.COMPRESSED) {
+      return Math.min(bytes, most);
+    }
+    for (long next = 1; bytes < most; next++) {
+      long other = tables.entry(cluster + next);
+      if (!continues(entry, other, next)) {
+        break;
+      }
+      bytes += geometry.clusterSize();
+    }
+    return Math.min(bytes, most);
+  }
+
+  private boolean continues(long entry, long other, long index) {
+    L2Entry.Kind kind = L2Entry.kind(entry);
+    return switch (kind) {
+      case DATA ->
+          L2Entry.kind(other) == L2Entry.Kind.DATA
+              && L2Entry.host(other) == L2Entry.host(entry) + (index << geometry.clusterBits());
+      case UNALLOCATED -> L2Entry.kind(other) == L2Entry.Kind.UNALLOCATED;
+      case ZERO_PLAIN, ZERO_ALLOCATED ->
+          L2Entry.kind(other) == L2Entry.Kind.ZERO_PLAIN
+              || L2Entry.kind(other) == L2Entry.Kind.ZERO_ALLOCATED;
+      case COMPRESSED -> false;
+    };
+  }
+
+  /// Fills `into` from a run that begins at `offset` with `entry`.
+  void readRun(long entry, long offset, ByteBuffer into) throws BlockException {
+    switch (L2Entry.kind(entry)) {
+      case DATA -> file.read(data(entry, offset) + geometry.within(offset), into);
+      case UNALLOCATED -> backing.read(offset, into);
+      case ZERO_PLAIN, ZERO_ALLOCATED -> {
+        if (geometry.version() < 3) {
+          throw new CorruptImageException(
+              at(offset) + ": zero cluster in a version 2 image, wanted version 3");
+        }
+        Zeroes.fill(into);
+      }
+      case COMPRESSED -> {
+        ByteBuffer cluster = inflate(entry, offset);
+        int within = geometry.within(offset);
+        into.put(cluster.slice(within, into.remaining()));
+      }
+    }
+  }
+
+  private long data(long entry, long offset) throws CorruptImageException {
+    long host = L2Entry.host(entry);
+    if (!geometry.aligned(host)) {
+      throw new CorruptImageException(
+          at(offset) + ": host offset 0x" + Long.toHexString(host) + " is not cluster-aligned");
+    }
+    return host;
+  }
+
+  private String at(long offset) {
+    return file.name() + ": guest offset 0x" + Long.toHexString(offset);
+  }
+
+  /// The content of a compressed cluster.
+  ///
+  /// Spec: qcow2.rst, "Compressed Clusters Descriptor": raw deflate, up to whole sectors.
+  ByteBuffer inflate(long entry, long offset) throws BlockException {
+    if (compressionType != 0) {
+      throw new UnsupportedImageException(
+          at(offset)
+              + ": compressed with "
+              + compressionName(compressionType)
+              + ", only zlib is read");
+    }
+    long host = L2Entry.compressedOffset(entry, geometry);
+    int length = L2Entry.compressedLength(entry, geometry);
+    if (host < geometry.clusterSize() || host >= file.length()) {
+      throw new CorruptImageException(
+          at(offset)
+              + ": compressed data at 0x"
+              + Long.toHexString(host)
+              + " lies outside the file of "
+              + file.length()
+              + " bytes");
+    }
+    // Safe because the length is at most two clusters of at most 2 MiB, whatever the entry says.
+    byte[] packed = new byte[Math.min(length, 2 * geometry.clusterSize() + 512)];
+    file.read(host, ByteBuffer.wrap(packed));
+    byte[] plain = new byte[geometry.clusterSize()];
+    try (var inflater = new Inflater(true)) {
+      inflater.setInput(packed);
+      int done = 0;
+      while (done < plain.length) {
+        int more = inflater.inflate(plain, done, plain.length - done);
+        if (more == 0) {
+          break; // finished, or wants input that is not there
+        }
+        done += more;
+      }
+      if (done < plain.length) {
+        throw new CorruptImageException(
+            at(offset)
+                + ": compressed data at 0x"
+                + Long.toHexString(host)
+                + " gives "
+                + done
+                + " bytes, wanted "
+                + plain.length);
+      }
+    } catch (DataFormatException e) {
+      throw new CorruptImageException(
+          at(offset) + ": compressed data at 0x" + Long.toHexString(host) + " is not deflate", e);
+    }
+    return ByteBuffer.wrap(plain);
+  }
+
+  static String compressionName(int type) {
+    return switch (type) {
+      case 0 -> "zlib";
+      case 1 -> "zstd";
+      default -> "compression type " + type;
+    };
+  }
+
+  /// Visits what this layer holds in the range.
+  void extents(long offset, long length, ExtentVisitor visitor) throws BlockException {
+    long end = offset + length;
+    while (offset < end) {
+      long cluster = offset >>> geometry.clusterBits();
+      Extent extent;
+      if (!tables.mapped(cluster)) {
+        long next = cluster;
+        do {
+          next = ((next >>> geometry.l2Bits()) + 1) << geometry.l2Bits();
+        } while (next << geometry.clusterBits() < end && !tables.mapped(next));
+        extent = unallocated(offset, Math.min(end, next << geometry.clusterBits()) - offset);
+      } else {
+        long entry = tables.entry(cluster);
+        long bytes = run(cluster, entry, geometry.within(offset), end - offset);
+        extent = extent(entry, offset, bytes);
+      }
+      if (!visitor.visit(extent)) {
+        return;
+      }
+      offset = extent.end();
+    }
+  }
+
+  private static Extent unallocated(long offset, long length) {
+    return new Extent(offset, length, Extent.State.UNALLOCATED, -1, false);
+  }
+
+  private Extent extent(long entry, long offset, long length) {
+    return switch (L2Entry.kind(entry)) {
+      case UNALLOCATED -> unallocated(offset, length);
+      case DATA ->
+          new Extent(
+              offset,
+              length,
+              Extent.State.DATA,
+              L2Entry.host(entry) + geometry.within(offset),
+              false);
+      case ZERO_PLAIN, ZERO_ALLOCATED -> new Extent(offset, length, Extent.State.ZERO, -1, false);
+      case COMPRESSED -> new Extent(offset, length, Extent.State.DATA, -1, true);
+    };
+  }
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.qcow2;
+
+import io.tidemark.block.BlockException;
+import io.tidemark.block.CorruptImageException;
+import io.tidemark.block.OutOfSpaceException;
+import io.tidemark.qcow2.Header.At;
+import io.tidemark.qcow2.Header.Extension;
+import java.nio.ByteBuffer;
+import java.util.List;
+
+/// The header of an open image: what it says now, and the changes of it that are atomic on disk.
+///
+/// Every change is one write inside one 512-byte sector, or a series of such writes with a sync
+/// between, each of which leaves a header that means the same to every reader. Nothing here syncs
+/// unless it says so.
+///
+/// Guarded by its monitor.
+final class HeaderFields {
+  private static final int SECTOR = 512;
+
+  private final HostFile file;
+  private volatile Header header;
+
+  HeaderFields(HostFile file, Header header) {
+    this.file = file;
+    this.header = header;
+  }
+
+  Header now() {
+    return header;
+  }
+
+  private void reread() throws BlockException {
+    header = Header.parse(file);
+  }
+
+  synchronized void writeRefcountTable(long offset, int clusters) throws BlockException {
+    ByteBuffer raw = Header.bigEndian(12).putLong(0, offset).putInt(8, clusters);
+    file.write(At.REFCOUNT_OFFSET, raw); // bytes 48 to 59
+    reread();
+  }
+
+  /// L1 entries and place: bytes 36 to 47.
+  synchronized void writeL1(long offset, int entries) throws BlockException {
+    ByteBuffer raw = Header.bigEndian(12).putInt(0, entries).putLong(4, offset);
+    file.write(At.L1_ENTRIES, raw);
+    reread();
+  }
+
+  synchronized void writeVirtualSize(long size) throws BlockException {
+    file.write(At.VIRTUAL_SIZE, Header.bigEndian(8).putLong(0, size));
+    reread();
+  }
+
+  synchronized void writeAutoclear(long bits) throws BlockException {
+    if (header.geometry().version() >= 3 && header.autoclear() != bits) {
+      file.write(At.AUTOCLEAR, Header.bigEndian(8).putLong(0, bits));
+      reread();
+    }
+  }
+
+  /// Sets the bitmaps extension's data, adding the extension where there is none, and sets its
+  /// autoclear bit. Synced between the steps and at the end.
+  ///
+  /// On disk: an extension inside one sector changes in one write. Else the autoclear bit goes
+  /// first (the bitmaps then count as lost until the last step), then the data, then the bit comes
+  /// back. A new extension needs room: a backing file name in its way is first copied further back,
+  /// then the header points to the copy, then the extension's data and the new end marker are
+  /// written, and last its type and length over the old end marker.
+  synchronized void writeBitmaps(byte[] data) throws BlockException {
+    var present = header.extension(Extension.BITMAPS);
+    long with = header.autoclear() | Feature.BITMAPS.mask();
+    if (present.isPresent() && present.get().data().limit() == data.length) {
+      int at = present.get().offset();
+      boolean oneSector = at / SECTOR == (at + data.length - 1) / SECTOR;
+      if (!oneSector && Feature.BITMAPS.in(header.autoclear())) {
+        writeAutoclear(header.autoclear() & ~Feature.BITMAPS.mask());
+        file.sync();
+      }
+      file.write(at, ByteBuffer.wrap(data));
+      file.sync();
+    } else if (present.isPresent()) {
+      throw new CorruptImageException(
+          file.name()
+              + ": bitmaps extension of "
+              + present.get().data().limit()
+              + " bytes, wanted "
+              + data.length);
+    } else {
+      append(Extension.BITMAPS, data);
+    }
+    writeAutoclear(with);
+    file.sync();
+    reread();
+  }
+
+  /// Takes the bitmaps extension away: the autoclear bit first, then, where it is the last one, the
+  /// extension itself. A later one keeps it in place; without its bit it means nothing.
+  synchronized void removeBitmaps() throws BlockException {
+    writeAutoclear(header.autoclear() & ~Feature.BITMAPS.mask());
+    file.sync();
+    List<Extension> all = header.extensions();
+    if (!all.isEmpty() && all.getLast().type() == Extension.BITMAPS) {
+      file.write(all.getLast().offset() - 8, Header.bigEndian(8));
+      file.sync();
+    }
+    reread();
+  }
+
+  private void append(int type, byte[] data) throws BlockException {
+    int at = header.extensionsEnd();
+    int padded = (data.length + 7) & ~7;
+    int end = at + 8 + padded + 8; // with the new end marker
+    int size = header.geometry().clusterSize();
+    if (header.backingOffset() != 0 && header.backingOffset() < end) {
+      moveBackingName(end);
+    }
+    if (end > (header.backingOffset() == 0 ? size : header.backingOffset())) {
+      throw new OutOfSpaceException(
+          file.name()
+              + ": the header has no room for another extension of "
+              + data.length
+              + " bytes in its cluster of "
+              + size);
+    }
+    ByteBuffer body = Header.bigEndian(padded + 8);
+    body.put(data).rewind();
+    file.write(at + 8, body);
+    file.sync();
+    file.write(at, Header.bigEndian(8).putInt(0, type).putInt(4, data.length));
+    file.sync();
+    reread();
+  }
+
+  private void moveBackingName(int behind) throws BlockException {
+    int length = header.backingLength();
+    int size = header.geometry().clusterSize();
+    int to = Math.max(behind, header.backingOffset() + length);
+    if (to + length > size) {
+      to = size - length; // as far back as possible
+    }
+    if (to < behind || to < header.backingOffset() + length) {
+      throw new OutOfSpaceException(
+          file.name() + ": the header has no room to move the backing file name");
+    }
+    // The old end marker stays where it is: what follows it is not read.
+    if (header.extensionsEnd() + 8 > header.backingOffset()) {
+      throw new OutOfSpaceException(
+          file.name() + ": the header's extensions have no end marker to grow from");
+    }
+    ByteBuffer name = file.readAt(header.backingOffset(), length);
+    file.write(to, name);
+    file.sync();
+    file.write(At.BACKING_OFFSET, Header.bigEndian(8).putLong(0, to));
+    file.sync();
+    reread();
+  }
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.qcow2;
+
+/// The bits of an L1 or L2 table entry. Entries stay raw `long`s, because a read looks at one for
+/// every cluster.
+///
+/// Spec: qcow2.rst, "Cluster mapping".
+final class L2Entry {
+  static final long COPIED = 1L << 63;
+  static final long COMPRESSED = 1L << 62;
+  static final long ZERO = 1;
+  static final long OFFSET = 0x00ff_ffff_ffff_fe00L; // bits 9 to 55
+  static final long L1_RESERVED = 0x7f00_0000_0000_01ffL;
+  static final long L2_RESERVED = 0x3f00_0000_0000_01feL;
+
+  private L2Entry() {}
+
+  /// What an entry says about its guest cluster.
+  enum Kind {
+    UNALLOCATED,
+    /// Reads as zeroes, no place in the file.
+    ZERO_PLAIN,
+    /// Reads as zeroes, and keeps a host cluster.
+    ZERO_ALLOCATED,
+    DATA,
+    COMPRESSED
+  }
+
+  static Kind kind(long entry) {
+    if ((entry & COMPRESSED) != 0) {
+      return Kind.COMPRESSED;
+    }
+    boolean placed = (entry & OFFSET) != 0;
+    if ((entry & ZERO) != 0) {
+      return placed ? Kind.ZERO_ALLOCATED : Kind.ZERO_PLAIN;
+    }
+    return placed ? Kind.DATA : Kind.UNALLOCATED;
+  }
+
+  static long host(long entry) {
+    return entry & OFFSET;
+  }
+
+  /// Whether a write may go to the cluster where it is: data, and nobody else refers to it.
+  static boolean writable(long entry) {
+    return (entry & (COMPRESSED | ZERO | COPIED)) == COPIED && (entry & OFFSET) != 0;
+  }
+
+  /// Whether the entry names whole host clusters, so that a run of entries counts up.
+  static boolean placed(long entry) {
+    return (entry & COMPRESSED) == 0 && (entry & OFFSET) != 0;
+  }
+
+  /// The entry `index` clusters into a run that begins with `first`.
+  static long step(long first, long index, Geometry geometry) {
+    return placed(first) ? first + (index << geometry.clusterBits()) : first;
+  }
+
+  /// First host byte of compressed data. Spec: "Compressed Clusters Descriptor".
+  static long compressedOffset(long entry, Geometry geometry) {
+    return entry & ((1L << compressedShift(geometry)) - 1);
+  }
+
+  /// Bytes from [#compressedOffset] to the end of the last sector.
+  static int compressedLength(long entry, Geometry geometry) {
+    int shift = compressedShift(geometry);
+    long sectors = ((entry >>> shift) & ((1L << (62 - shift)) - 1)) + 1;
+    return (int) (sectors * 512 - (compressedOffset(entry, geometry) & 511));
+  }
+
+  private static int compressedShift(Geometry geometry) {
+    return 62 - (geometry.clusterBits() - 8);
+  }
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.qcow2;
+
+import io.tidemark.block.BlockException;
+import io.tidemark.block.CorruptImageException;
+import io.tidemark.qcow2.ChangeLog.Change;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.BitSet;
+import java.util.Comparator;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+
+/// Brings the changes of a log that a killed process left into the tables, before the image is
+/// served.
+///
+/// A change applies when the image still holds its old entry. When not, it must have been written
+/// back before the death: then the image holds its new entry, or that of a later change. An image
+/// that fits neither was changed by someone else since, and the log is refused: the disk may then
+/// be opened without the log's writes only after a person said so by removing it.
+///
+/// Three more things are held against the image, because another program may have used clusters
+/// that the log names: each is counted, none is metadata, and after the replay each has one
+/// reference.
+///
+/// Nothing is written here: the caller runs a [WriteBack] and then removes the log. A death before
+/// that finds image and log as they were, or partly written back, and replays again.
+final class LogReplay {
+  private record Run(long first, int count) {}
+
+  private final Path path;
+  private final HostFile file;
+  private final Geometry geometry;
+  private final MappingTables tables;
+  private final Allocator allocator;
+  private final MetadataClusters metadata;
+  private final Set<Long> unexplainedL1 = new HashSet<>();
+  private final Map<Long, Change> unexplained = new HashMap<>();
+  private final List<Run> named = new ArrayList<>();
+
+  LogReplay(
+      Path path,
+      HostFile file,
+      Geometry geometry,
+      MappingTables tables,
+      Allocator allocator,
+      MetadataClusters metadata) {
+    this.path = path;
+    this.file = file;
+    this.geometry = geometry;
+    this.tables = tables;
+    this.allocator = allocator;
+    this.metadata = metadata;
+  }
+
+  /// Applies what is not applied. Returns the number of changed entries.
+  long run(List<Change> changes) throws BlockException {
+    long applied = 0;
+    for (Change change : changes) {
+      applied +=
+          switch (change.kind()) {
+            case Change.L1 -> l1(change);
+            case Change.L2 -> l2(change);
+            default -> throw unusable("it has a record of kind " + change.kind());
+          };
+    }
+    if (!unexplainedL1.isEmpty() || !unexplained.isEmpty()) {
+      throw unusable(mismatch());
+    }
+    if (applied > 0) {
+      checkReferences();
+    }
+    return applied;
+  }
+
+  private CorruptImageException unusable(String why) {
+    return ChangeLog.unusable(path, file.name() + ": " + why);
+  }
+
+  private String mismatch() throws BlockException {
+    if (!unexplained.isEmpty()) {
+      var first = unexplained.entrySet().iterator().next();
+      return "the entry of guest cluster "
+          + first.getKey()
+          + " is 0x"
+          + Long.toHexString(tables.entry(first.getKey()))
+          + ", so another program changed the image since";
+    }
+    return "L1 entry "
+        + unexplainedL1.iterator().next()
+        + " is not as the log left it, so another program changed the image since";
+  }
+
+  private int l1(Change change) throws BlockException {
+    if (change.index() < 0 || change.index() >= tables.l1Length() || change.count() != 1) {
+      throw unusable("it names L1 entry " + change.index() + " of " + tables.l1Length());
+    }
+    int index = (int) change.index();
+    long now = tables.l1Entry(index);
+    if (now == change.old()) {
+      checkPlaces(L2Entry.host(change.fresh()), 1);
+      tables.replayL1(index, change.old(), change.fresh());
+      return 1;
+    }
+    if (now == change.fresh()) {
+      unexplainedL1.remove((long) index);
+    } else {
+      unexplainedL1.add((long) index);
+    }
+    return 0;
+  }
+
+  private long l2(Change change) throws BlockException {
+    long end = (long) tables.l1Length() << geometry.l2Bits();
+    if (change.index() < 0
+        || change.count() < 1
+        || change.count() > MappingTables.MAX_CHANGE
+        || change.index() > end - change.count()) {
+      throw unusable("it names guest cluster " + change.index() + " of " + end);
+    }
+    if (L2Entry.placed(change.fresh())) {
+      checkPlaces(L2Entry.host(change.fresh()), change.count());
+    }
+    long applied = 0;
+    for (int i = 0; i < change.count(); i++) {
+      long cluster = change.index() + i;
+      long now = tables.entry(cluster);
+      long old = L2Entry.step(change.old(), i, geometry);
+      long fresh = L2Entry.step(change.fresh(), i, geometry);
+      if (now == old) {
+        tables.replayL2(cluster, old, fresh);
+        unexplained.remove(cluster);
+        applied++;
+      } else if (now == fresh) {
+        unexplained.remove(cluster);
+      } else {
+        unexplained.put(cluster, change);
+      }
+    }
+    return applied;
+  }
+
+  private void checkPlaces(long host, int count) throws BlockException {
+    long first = host >>> geometry.clusterBits();
+    if (!geometry.aligned(host)
+        || first < 1
+        || first > geometry.clusters(file.length()) - count
+        || metadata.firstIn(first, count) >= 0) {
+      throw unusable("it names host offset 0x" + Long.toHexString(host) + ", which is no data");
+    }
+    named.add(new Run(first, count));
+  }
+
+  /// Every host cluster in use that the log named is counted, and has one reference.
+  private void checkReferences() throws BlockException {
+    named.sort(Comparator.comparingLong(Run::first));
+    var starts = new ArrayList<Long>(); // of disjoint runs
+    var offsets = new ArrayList<Integer>(); // bit of each run's first cluster
+    long end = -1;
+    int bits = 0;
+    for (Run run : named) {
+      long first = Math.max(run.first(), end);
+      long runEnd = run.first() + run.count();
+      if (first < runEnd) {
+        starts.add(first);
+        offsets.add(bits);
+        bits = Math.addExact(bits, (int) (runEnd - first));
+        end = runEnd;
+      }
+    }
+    var seen = new BitSet(bits);
+    for (int i = 0; i < tables.l1Length(); i++) {
+      long table = L2Entry.host(tables.l1Entry(i));
+      if (table == 0) {
+        continue;
+      }
+      reference(table, starts, offsets, bits, seen);
+      for (int j = 0; j < geometry.l2Entries(); j++) {
+        long entry = tables.entry(((long) i << geometry.l2Bits()) + j);
+        if (L2Entry.placed(entry)) {
+          reference(L2Entry.host(entry), starts, offsets, bits, seen);
+        }
+      }
+    }
+  }
+
+  private void reference(long host, List<Long> starts, List<Integer> offsets, int bits, BitSet seen)
+      throws BlockException {
+    long cluster = host >>> geometry.clusterBits();
+    int at = java.util.Collections.binarySearch(starts, cluster);
+    at = at < 0 ? -at - 2 : at;
+    if (at < 0) {
+      return;
+    }
+    int length = (at + 1 < offsets.size() ? offsets.get(at + 1) : bits) - offsets.get(at);
+    if (cluster - starts.get(at) >= length) {
+      return;
+    }
+    int bit = offsets.get(at) + (int) (cluster - starts.get(at));
+    if (seen.get(bit)) {
+      throw unusable("host offset 0x" + Long.toHexString(host) + " is in use twice");
+    }
+    seen.set(bit);
+    if (allocator.refcount(cluster) != 1) {
+      throw unusable("the refcount of host offset 0x" + Long.toHexString(host) + " is not 1");
+    }
+  }
+}

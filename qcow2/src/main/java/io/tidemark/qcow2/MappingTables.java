@@ -1,0 +1,531 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.qcow2;
+
+import io.tidemark.block.BlockException;
+import io.tidemark.block.CorruptImageException;
+import io.tidemark.block.UnsupportedImageException;
+import java.nio.ByteBuffer;
+import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.concurrent.atomic.AtomicLongArray;
+import java.util.concurrent.atomic.AtomicReferenceArray;
+import java.util.concurrent.locks.ReentrantLock;
+import org.jspecify.annotations.Nullable;
+
+/// Where each guest cluster is: the active L1 table and a cache of L2 tables, in memory.
+///
+/// Reading an entry takes no lock. Changing one takes `lock`, which is short: nothing slow happens
+/// under it. A changed table is dirty until [WriteBack] has written it; a dirty table is never
+/// dropped from the cache.
+///
+/// What is on disk after each step of a change ([#change]):
+/// 1. The host cluster has its count (written, [Allocator]) and its data (written by the caller).
+/// 2. Where the L2 table is new, or shared with a snapshot: its first content, zeroes or the old
+///    table's entries, is written to a cluster of its own.
+/// 3. The change is in the [ChangeLog], if there is one, and then in memory. Without a log the
+///    writer calls [WriteBack] before it acknowledges.
+///
+/// The tables in the file and what they lead to are untouched by all of this; a power cut here
+/// loses clusters, never data.
+///
+/// Spec: qcow2.rst, "Cluster mapping".
+final class MappingTables {
+  /// Bytes of L2 tables kept in memory; dirty ones may exceed it, up to [#MAX_DIRTY_BYTES].
+  static final int CACHE_BYTES = 32 << 20;
+
+  /// Bytes of changed chunks above which a writer writes them back itself.
+  static final int MAX_DIRTY_BYTES = 8 << 20;
+
+  /// Freed runs above which a writer writes back itself.
+  static final int MAX_FREED = 64 * 1024;
+
+  /// Guest clusters in one [#change].
+  static final int MAX_CHANGE = 1024;
+
+  private static final int STRIPES = 64;
+
+  /// Host clusters that lost one reference each by a change.
+  record Freed(long first, long count) {}
+
+  /// Both tables; replaced together when the disk grows.
+  private record Tables(AtomicLongArray l1, AtomicReferenceArray<@Nullable L2Table> slots) {}
+
+  /// What a write-back has to write.
+  record Batch(
+      List<L2Table.Chunk> chunks,
+      List<L2Table> tables,
+      List<Integer> l1Indexes,
+      List<Long> l1Entries,
+      List<Freed> freed,
+      int logHalf) {
+    boolean isEmpty() {
+      return chunks.isEmpty() && l1Indexes.isEmpty() && freed.isEmpty() && logHalf < 0;
+    }
+  }
+
+  private final HostFile file;
+  private final Geometry geometry;
+  private final Allocator allocator;
+  private final MetadataClusters metadata;
+  private final boolean readOnly;
+  private volatile Tables tables;
+  private final Object[] stripes = new Object[STRIPES]; // a table is loaded or made under its own
+
+  private final ReentrantLock lock = new ReentrantLock();
+  // Guarded by lock:
+  private @Nullable ChangeLog log; // null: no log
+  private final ArrayDeque<L2Table> loaded = new ArrayDeque<>();
+  private final LinkedHashSet<L2Table> dirtyTables = new LinkedHashSet<>();
+  private final LinkedHashSet<Integer> dirtyL1 = new LinkedHashSet<>();
+  private List<Freed> freed = new ArrayList<>();
+  private int dirtyBytes;
+  private volatile boolean dirty; // written under lock; whether anything waits for a write-back
+
+  MappingTables(
+      HostFile file,
+      Header header,
+      long[] l1,
+      Allocator allocator,
+      MetadataClusters metadata,
+      boolean readOnly) {
+    this.file = file;
+    this.geometry = header.geometry();
+    this.allocator = allocator;
+    this.metadata = metadata;
+    this.readOnly = readOnly;
+    this.tables = new Tables(new AtomicLongArray(l1), new AtomicReferenceArray<>(l1.length));
+    for (int i = 0; i < STRIPES; i++) {
+      stripes[i] = new Object();
+    }
+  }
+
+  static long[] readL1(HostFile file, long offset, int entries) throws BlockException {
+    long[] l1 = new long[entries];
+    if (entries > 0) {
+      file.readAt(offset, entries * 8).asLongBuffer().get(l1);
+    }
+    return l1;
+  }
+
+  /// From now on every change is in the log before it is in memory.
+  void useLog(ChangeLog newLog) {
+    lock.lock();
+    try {
+      log = newLog;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  @Nullable ChangeLog log() {
+    lock.lock();
+    try {
+      return log;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  int l1Index(long guestCluster) {
+    return (int) (guestCluster >>> geometry.l2Bits());
+  }
+
+  int l2Index(long guestCluster) {
+    return (int) (guestCluster & (geometry.l2Entries() - 1));
+  }
+
+  int l1Length() {
+    return tables.l1().length();
+  }
+
+  long l1Entry(int index) {
+    return tables.l1().get(index);
+  }
+
+  /// A copy of the L1 table.
+  long[] l1() {
+    AtomicLongArray l1 = tables.l1();
+    long[] copy = new long[l1.length()];
+    for (int i = 0; i < copy.length; i++) {
+      copy[i] = l1.get(i);
+    }
+    return copy;
+  }
+
+  /// Whether an L2 table exists for this guest cluster; when not, all its clusters are unallocated.
+  boolean mapped(long guestCluster) {
+    return L2Entry.host(tables.l1().get(l1Index(guestCluster))) != 0;
+  }
+
+  /// The L2 entry of a guest cluster, 0 where there is no table.
+  long entry(long guestCluster) throws BlockException {
+    int i = l1Index(guestCluster);
+    Tables now = tables;
+    L2Table table = now.slots().getAcquire(i);
+    if (table == null) {
+      table = L2Entry.host(now.l1().get(i)) == 0 ? null : load(i);
+      if (table == null) {
+        return 0;
+      }
+    }
+    table.touch();
+    return table.get(l2Index(guestCluster));
+  }
+
+  /// Brings a table in; null when there is none. One thread loads, others wait for it: so no stale
+  /// copy can come in after a newer one was written and dropped.
+  private @Nullable L2Table load(int l1Index) throws BlockException {
+    synchronized (stripes[l1Index % STRIPES]) {
+      L2Table present = tables.slots().getAcquire(l1Index);
+      if (present != null) {
+        return present;
+      }
+      long entry = tables.l1().get(l1Index);
+      if (L2Entry.host(entry) == 0) {
+        return null;
+      }
+      var table = new L2Table(l1Index, checkedTable(entry, l1Index), readTable(entry));
+      if (!readOnly) {
+        checkEntries(table);
+      }
+      lock.lock();
+      try {
+        install(table);
+      } finally {
+        lock.unlock();
+      }
+      return table;
+    }
+  }
+
+  private ByteBuffer readTable(long l1Entry) throws BlockException {
+    return file.readAt(L2Entry.host(l1Entry), geometry.clusterSize());
+  }
+
+  private long checkedTable(long entry, int l1Index) throws CorruptImageException {
+    long host = L2Entry.host(entry);
+    if (!geometry.aligned(host) || host < geometry.clusterSize() || host >= file.length()) {
+      throw new CorruptImageException(
+          file.name()
+              + ": L1 entry "
+              + l1Index
+              + ": L2 table at 0x"
+              + Long.toHexString(host)
+              + " is not cluster-aligned inside the file of "
+              + file.length()
+              + " bytes");
+    }
+    return host;
+  }
+
+  /// Before an image is written to, no entry of a table in use may lead to its own metadata or out
+  /// of the file.
+  private void checkEntries(L2Table table) throws CorruptImageException {
+    long end = geometry.clusters(file.length());
+    for (int i = 0; i < table.length(); i++) {
+      long entry = table.get(i);
+      if (L2Entry.placed(entry)) {
+        long host = L2Entry.host(entry);
+        long cluster = host >>> geometry.clusterBits();
+        if (!geometry.aligned(host) || cluster >= end || metadata.firstIn(cluster, 1) >= 0) {
+          throw new CorruptImageException(
+              file.name()
+                  + ": L2 entry "
+                  + i
+                  + " at 0x"
+                  + Long.toHexString(table.hostOffset() + 8L * i)
+                  + ": host offset 0x"
+                  + Long.toHexString(host)
+                  + " is not a data cluster of the file; check the image");
+        }
+      }
+    }
+  }
+
+  // Under lock.
+  private void install(L2Table table) {
+    tables.slots().setRelease(table.l1Index(), table);
+    loaded.add(table);
+    int most = Math.max(4, CACHE_BYTES >>> geometry.clusterBits());
+    for (int tries = 2 * loaded.size(); loaded.size() > most && tries > 0; tries--) {
+      L2Table oldest = loaded.remove();
+      if (tables.slots().get(oldest.l1Index()) != oldest) {
+        continue; // replaced by a copy
+      }
+      if (oldest == table || oldest.dirty() || oldest.writing() || oldest.forgetUse()) {
+        loaded.add(oldest);
+      } else {
+        tables.slots().setRelease(oldest.l1Index(), null);
+      }
+    }
+  }
+
+  /// Gives `count` guest clusters new entries, `fresh` and those that follow it (counting up when
+  /// it names a host cluster). The caller holds them in [ClusterLocks], and they lie in one L2
+  /// table. Either all change or, on an exception, none.
+  void change(long guestCluster, int count, long fresh, WriteBack writeBack) throws BlockException {
+    int i = l1Index(guestCluster);
+    while (true) {
+      L2Table table = writableTable(i);
+      boolean full;
+      lock.lock();
+      try {
+        file.check();
+        if (table != null && tables.slots().get(i) != table) {
+          continue; // dropped from the cache meanwhile
+        }
+        full = log != null && log.room() < count;
+        if (!full && table != null) {
+          enter(table, guestCluster, count, fresh);
+          return;
+        }
+      } finally {
+        lock.unlock();
+      }
+      writeBack.run(true);
+    }
+  }
+
+  // Under lock. Runs of entries that are alike become one record.
+  private void enter(L2Table table, long guestCluster, int count, long fresh) {
+    int first = l2Index(guestCluster);
+    for (int done = 0; done < count; ) {
+      long old = table.get(first + done);
+      int run = 1;
+      while (done + run < count
+          && table.get(first + done + run) == L2Entry.step(old, run, geometry)) {
+        run++;
+      }
+      long entry = L2Entry.step(fresh, done, geometry);
+      if (log != null) {
+        log.append(new ChangeLog.Change(ChangeLog.Change.L2, run, guestCluster + done, old, entry));
+      }
+      set(table, first + done, run, entry);
+      dropped(old, run, entry);
+      done += run;
+    }
+  }
+
+  // Under lock.
+  private void set(L2Table table, int first, int count, long entry) {
+    int bytes = 0;
+    for (int i = 0; i < count; i++) {
+      bytes += table.set(first + i, L2Entry.step(entry, i, geometry));
+    }
+    dirtyTables.add(table);
+    dirtyBytes += bytes;
+    dirty = true;
+  }
+
+  // Under lock. Notes what a run of entries no longer refers to.
+  private void dropped(long old, int count, long fresh) {
+    if (L2Entry.kind(old) == L2Entry.Kind.COMPRESSED) {
+      long from = L2Entry.compressedOffset(old, geometry) >>> geometry.clusterBits();
+      long last =
+          (L2Entry.compressedOffset(old, geometry) + L2Entry.compressedLength(old, geometry) - 1)
+              >>> geometry.clusterBits();
+      for (int i = 0; i < count; i++) {
+        freed.add(new Freed(from, last - from + 1));
+      }
+    } else if (L2Entry.placed(old)
+        && !(L2Entry.placed(fresh) && L2Entry.host(old) == L2Entry.host(fresh))) {
+      freed.add(new Freed(L2Entry.host(old) >>> geometry.clusterBits(), count));
+    }
+  }
+
+  /// The table for an L1 index, made or copied when there is none of our own. Null when the log
+  /// must be emptied first.
+  private @Nullable L2Table writableTable(int l1Index) throws BlockException {
+    long entry = tables.l1().get(l1Index);
+    if (L2Entry.host(entry) != 0 && (entry & L2Entry.COPIED) != 0) {
+      L2Table present = tables.slots().getAcquire(l1Index);
+      if (present == null) {
+        present = load(l1Index);
+      }
+      if (present != null) {
+        return present;
+      }
+    }
+    synchronized (stripes[l1Index % STRIPES]) {
+      entry = tables.l1().get(l1Index);
+      if (L2Entry.host(entry) != 0 && (entry & L2Entry.COPIED) != 0) {
+        L2Table present = load(l1Index);
+        if (present != null) {
+          return present;
+        }
+      }
+      return makeTable(l1Index, entry);
+    }
+  }
+
+  /// A new table: empty, or a copy of one that a snapshot shares. In the copy every data cluster is
+  /// shared too, and says so already. Null when the log has no room.
+  private @Nullable L2Table makeTable(int l1Index, long oldEntry) throws BlockException {
+    ByteBuffer content = Header.bigEndian(geometry.clusterSize());
+    L2Table shared = L2Entry.host(oldEntry) == 0 ? null : load(l1Index);
+    if (shared != null) {
+      content = shared.image();
+    }
+    Allocator.Run home = allocator.take(1);
+    long host = home.first() << geometry.clusterBits();
+    try {
+      // Written even when it is all zeroes and the cluster is fresh: the space is then taken, and a
+      // full disk is found here and not at a flush.
+      file.write(host, content.duplicate());
+    } catch (BlockException e) {
+      allocator.giveBack(home);
+      throw e;
+    }
+    var table = new L2Table(l1Index, host, content);
+    long entry = host | L2Entry.COPIED;
+    lock.lock();
+    try {
+      if (log != null) {
+        if (log.room() < 1) {
+          allocator.giveBack(home);
+          return null;
+        }
+        log.append(new ChangeLog.Change(ChangeLog.Change.L1, 1, l1Index, oldEntry, entry));
+      }
+      enterTable(table, oldEntry, entry);
+    } finally {
+      lock.unlock();
+    }
+    return table;
+  }
+
+  // Under lock.
+  private void enterTable(L2Table table, long oldEntry, long entry) {
+    tables.l1().set(table.l1Index(), entry);
+    install(table);
+    dirtyL1.add(table.l1Index());
+    dirty = true;
+    if (L2Entry.host(oldEntry) != 0) {
+      freed.add(new Freed(L2Entry.host(oldEntry) >>> geometry.clusterBits(), 1));
+    }
+  }
+
+  /// Whether a writer should write back before it goes on: a limit of what may wait is reached.
+  boolean pressed() {
+    if (!dirty) {
+      return false;
+    }
+    lock.lock();
+    try {
+      long pinned = (long) dirtyTables.size() << geometry.clusterBits();
+      return dirtyBytes > MAX_DIRTY_BYTES
+          || (pinned > CACHE_BYTES && dirtyTables.size() > 4)
+          || freed.size() > MAX_FREED;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /// Whether a change waits for a write-back to begin.
+  boolean dirty() {
+    return dirty;
+  }
+
+  /// Takes everything that changed until now, for writing; the log goes on in its other half.
+  Batch take() {
+    lock.lock();
+    try {
+      var chunks = new ArrayList<L2Table.Chunk>();
+      for (L2Table table : dirtyTables) {
+        table.take(chunks);
+      }
+      var indexes = new ArrayList<Integer>(dirtyL1);
+      var entries = new ArrayList<Long>();
+      for (int i : indexes) {
+        entries.add(tables.l1().get(i));
+      }
+      int half = log != null && log.room() < ChangeLog.HALF_RECORDS ? log.turn() : -1;
+      var batch = new Batch(chunks, new ArrayList<>(dirtyTables), indexes, entries, freed, half);
+      dirtyTables.clear();
+      dirtyL1.clear();
+      freed = new ArrayList<>();
+      dirtyBytes = 0;
+      dirty = false;
+      return batch;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /// The batch is in the file, and durable where it used a half of the log.
+  void written(Batch batch) {
+    lock.lock();
+    try {
+      batch.tables().forEach(L2Table::written);
+      if (log != null && batch.logHalf() >= 0) {
+        log.reset(batch.logHalf());
+      }
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /// Replay: puts an L1 entry in place of another. The table it names is in the file.
+  void replayL1(int index, long old, long entry) {
+    lock.lock();
+    try {
+      tables.l1().set(index, entry);
+      dirtyL1.add(index);
+      dirty = true;
+      if (L2Entry.host(old) != 0) {
+        freed.add(new Freed(L2Entry.host(old) >>> geometry.clusterBits(), 1));
+      }
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /// Replay: changes one L2 entry; the table exists and is not shared.
+  void replayL2(long guestCluster, long old, long entry) throws BlockException {
+    int i = l1Index(guestCluster);
+    L2Table table = tables.slots().get(i);
+    if (table == null) {
+      table = load(i);
+    }
+    if (table == null) {
+      throw new CorruptImageException(
+          file.name() + ": guest cluster " + guestCluster + " has no L2 table");
+    }
+    lock.lock();
+    try {
+      set(table, l2Index(guestCluster), 1, entry);
+      dropped(old, 1, entry);
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /// Makes the L1 table longer in memory. The caller keeps changes out meanwhile; readers may go on
+  /// with the old one.
+  void growL1(int entries) throws BlockException {
+    if (entries > Geometry.MAX_L1_BYTES / 8) {
+      throw new UnsupportedImageException(
+          file.name()
+              + ": L1 table of "
+              + entries
+              + " entries, at most "
+              + Geometry.MAX_L1_BYTES / 8
+              + " are handled");
+    }
+    lock.lock();
+    try {
+      Tables old = tables;
+      var l1 = new AtomicLongArray(entries);
+      var slots = new AtomicReferenceArray<@Nullable L2Table>(entries);
+      for (int i = 0; i < old.l1().length(); i++) {
+        l1.set(i, old.l1().get(i));
+        slots.set(i, old.slots().get(i));
+      }
+      tables = new Tables(l1, slots);
+    } finally {
+      lock.unlock();
+    }
+  }
+}
