@@ -32,7 +32,7 @@ public final class BackupJob extends Job {
   static final Duration FLUSH_LIMIT = Duration.ofMinutes(10);
 
   /// An ending job waits for what is out on its target no longer than this.
-  static final Duration LEAVE_LIMIT = Duration.ofSeconds(60);
+  static final Duration LEAVE_LIMIT = Duration.ofSeconds(10);
 
   private static final long SCAN_BYTES = 64L << 20;
   private static final long IDLE_NANOS = Duration.ofMillis(100).toNanos();
@@ -301,8 +301,10 @@ public final class BackupJob extends Job {
 
   private void removeFilter(FrozenView frozen) {
     frozen.deactivate();
-    try (var _ = source.drain()) {
-      thaw();
+    if (filtering) {
+      try (var _ = source.drain()) {
+        thaw();
+      }
     }
   }
 

@@ -36,7 +36,7 @@ public abstract class Job {
   final RateLimit rate;
   private final String id;
   private final List<JobListener> listeners = new CopyOnWriteArrayList<>();
-  private final ArrayDeque<JobStatus> untold = new ArrayDeque<>();
+  private final ArrayDeque<News> untold = new ArrayDeque<>();
   private boolean telling;
   private int flushesOut;
   private int nextThread = 1;
@@ -48,6 +48,9 @@ public abstract class Job {
   private @Nullable JobStatus cancelledFrom;
   // Null while nothing failed.
   private @Nullable BlockException error;
+
+  /// A status that those who listened when it was taken have not heard of.
+  private record News(JobStatus status, List<JobListener> listeners) {}
 
   Job(String id, long bandwidthBytesPerSecond, JobClock clock) {
     this.id = id;
@@ -452,8 +455,11 @@ public abstract class Job {
     JobStatus from = status;
     LOG.log(Level.DEBUG, () -> "job " + id + ": " + from + " to " + to);
     status = to;
-    untold.add(to);
     changed.signalAll();
+    if (listeners.isEmpty()) {
+      return;
+    }
+    untold.add(new News(to, List.copyOf(listeners)));
     if (!telling) {
       telling = true;
       Thread.ofVirtual().name("job-" + id + "-notifier").start(this::tell);
@@ -462,10 +468,10 @@ public abstract class Job {
 
   private void tell() {
     while (true) {
-      JobStatus next;
+      News next;
       lock.lock();
       try {
-        JobStatus first = untold.poll();
+        News first = untold.poll();
         if (first == null) {
           telling = false;
           return;
@@ -474,9 +480,9 @@ public abstract class Job {
       } finally {
         lock.unlock();
       }
-      for (JobListener listener : listeners) {
+      for (JobListener listener : next.listeners()) {
         try {
-          listener.statusChanged(this, next);
+          listener.statusChanged(this, next.status());
         } catch (RuntimeException e) {
           LOG.log(Level.ERROR, "job " + id + ": a listener failed", e);
         }

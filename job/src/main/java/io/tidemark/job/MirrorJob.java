@@ -227,8 +227,8 @@ public final class MirrorJob extends Job {
   // ---- workers
 
   private void work() {
-    ByteBuffer buffer = ByteBuffer.allocateDirect(bufferBytes);
     try {
+      ByteBuffer buffer = ByteBuffer.allocateDirect(bufferBytes);
       Transfer transfer = claim();
       while (transfer != null) {
         transfer(transfer, buffer);
@@ -683,7 +683,7 @@ public final class MirrorJob extends Job {
         removeFilter();
       }
     }
-    long deadline = clock.nanoTime() + options.limits().stall().toNanos();
+    long deadline = clock.nanoTime() + options.limits().held().toNanos();
     lock.lock();
     try {
       while (!out.isEmpty() || flushesOut() > 0) {

@@ -35,6 +35,7 @@ final class MirrorLanes implements WriteFilter {
   private final int maxLanes;
   private final int bufferBytes;
   private final ArrayDeque<Lane> idle = new ArrayDeque<>();
+  private final ArrayDeque<Lane> busy = new ArrayDeque<>();
   private final Condition laneFree;
   private int lanes;
   private boolean stopping;
@@ -63,10 +64,18 @@ final class MirrorLanes implements WriteFilter {
 
   @Override
   public void after(GuestWrite write) {
-    if (write.length() == 0 || (job.synchronous() && mirrored(write))) {
+    if (write.length() == 0) {
       return;
     }
-    failed(write);
+    boolean there = false;
+    try {
+      there = job.synchronous() && mirrored(write);
+    } catch (RuntimeException | Error e) {
+      job.failInternally(e);
+    }
+    if (!there) {
+      failed(write);
+    }
   }
 
   @Override
@@ -86,8 +95,6 @@ final class MirrorLanes implements WriteFilter {
       idle.forEach(lane -> lane.handed.signalAll());
     }
   }
-
-  private final ArrayDeque<Lane> busy = new ArrayDeque<>();
 
   /// @return false when the granules must be marked
   private boolean mirrored(GuestWrite write) {

@@ -7,10 +7,10 @@ import java.time.Duration;
 ///
 /// @param answer a guest write waits no longer than this for the target: its extent is marked
 ///   dirty, it is acknowledged, and the job leaves synchronous mode
-/// @param stall a target request that is out for longer than this fails the job; also how long an
-///   ending job waits for requests that are still out
+/// @param stall a target request that is out for longer than this fails the job
 /// @param held while a job completes, the guest is held no longer than this: past it the drive goes
-///   on with its source and the job fails
+///   on with its source and the job fails. Also how long a job that ends waits for requests that
+///   are still out on its target, before it leaves them behind
 /// @param decision how long a pending job waits, with the guest held, to be finalized: past it the
 ///   job is undone and fails
 public record MirrorLimits(Duration answer, Duration stall, Duration held, Duration decision) {

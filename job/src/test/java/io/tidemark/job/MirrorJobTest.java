@@ -7,9 +7,11 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.Drive;
 import io.tidemark.block.Extent;
+import io.tidemark.block.FileNode;
 import io.tidemark.block.OutOfSpaceException;
 import io.tidemark.block.TransportException;
 import io.tidemark.block.ZeroMode;
+import io.tidemark.testkit.ScratchFolder;
 import io.tidemark.testkit.Seeds;
 import java.nio.ByteBuffer;
 import java.time.Duration;
@@ -547,5 +549,128 @@ class MirrorJobTest {
     job.complete();
     reaches(job, JobStatus.PENDING);
     job.finalizeJob();
+  }
+
+  @Test
+  void cancelConcludesThoughTheTargetNeverAnswers() throws Exception {
+    MemoryNode old = filled("old", SIZE, 4);
+    var drive = new Drive("vda", old);
+    var target = MemoryNode.empty("new", SIZE);
+    var hung = new CountDownLatch(1);
+    var never = new CountDownLatch(1);
+    target.hook =
+        (_, _, _) -> {
+          hung.countDown();
+          awaitQuietly(never);
+        };
+    var job =
+        new MirrorJob(
+            MirrorOptions.of("copy", drive, target)
+                .withLimits(
+                    new MirrorLimits(LONG, LONG, Duration.ofMillis(200), LONG), JobClock.SYSTEM));
+    try (var writers = new GuestWriters(drive, 2, 4)) {
+      job.start();
+      awaitQuietly(hung);
+      job.cancel();
+      writers.awaitOperations(300);
+      reaches(job, JobStatus.CONCLUDED);
+      assertThat(job.cancelled()).isTrue();
+      assertThat(job.error()).isEmpty();
+      writers.stopAndCompare(old);
+    } finally {
+      never.countDown();
+    }
+  }
+
+  @Test
+  void flushThatHangsWhileTheGuestIsHeldUndoesThePivot() throws Exception {
+    MemoryNode old = filled("old", SIZE, 4);
+    var drive = new Drive("vda", old);
+    var target = MemoryNode.empty("new", SIZE);
+    var release = new CountDownLatch(1);
+    target.hook =
+        (request, _, _) -> {
+          if (request == MemoryNode.Request.FLUSH && target.flushes.get() == 2) {
+            awaitQuietly(release);
+          }
+        };
+    var job =
+        new MirrorJob(
+            MirrorOptions.of("copy", drive, target)
+                .withLimits(
+                    new MirrorLimits(LONG, LONG, Duration.ofMillis(200), LONG), JobClock.SYSTEM));
+    try (var writers = new GuestWriters(drive, 2, 4)) {
+      job.start();
+      reaches(job, JobStatus.READY);
+      job.complete();
+      reaches(job, JobStatus.CONCLUDED);
+      assertThat(job.error()).get().asString().contains("was not flushed within");
+      assertThat(drive.root()).isSameAs(old);
+      writers.awaitOperations(100);
+      writers.stopAndCompare(old);
+    } finally {
+      release.countDown();
+    }
+  }
+
+  @Test
+  void aPivotIsToldAsQemuTellsIt() throws Exception {
+    var drive = new Drive("vda", filled("old", SIZE, 4));
+    var job = new MirrorJob(MirrorOptions.of("copy", drive, MemoryNode.empty("new", SIZE)));
+    var heard = new java.util.concurrent.LinkedBlockingQueue<JobStatus>();
+    job.addListener((_, status) -> heard.add(status));
+    job.start();
+    reaches(job, JobStatus.READY);
+    assertThat(job.activelySynced()).isTrue();
+    job.complete();
+    reaches(job, JobStatus.PENDING);
+    job.finalizeJob();
+    job.dismiss();
+    for (JobStatus status :
+        new JobStatus[] {
+          JobStatus.RUNNING,
+          JobStatus.READY,
+          JobStatus.WAITING,
+          JobStatus.PENDING,
+          JobStatus.CONCLUDED,
+          JobStatus.NULL
+        }) {
+      assertThat(heard.poll(10, java.util.concurrent.TimeUnit.SECONDS)).isEqualTo(status);
+    }
+  }
+
+  @Test
+  void filesKeepTheirHoles() throws Exception {
+    int size = 64 << 20;
+    try (var folder = new ScratchFolder();
+        FileNode old = FileNode.create(folder.resolve("old"));
+        FileNode copy = FileNode.create(folder.resolve("new"))) {
+      old.resize(size);
+      copy.resize(size);
+      byte[] bytes = new byte[100_000];
+      new Random(1).nextBytes(bytes);
+      old.write(5 << 20, ByteBuffer.wrap(bytes));
+      var drive = new Drive("vda", old);
+      var job = new MirrorJob(MirrorOptions.of("copy", drive, copy).withTargetIsZero(true));
+      try (var writers = new GuestWriters(drive, 1, 1)) {
+        writers.awaitOperations(10);
+        job.start();
+        reaches(job, JobStatus.READY);
+        writers.awaitOperations(10);
+        job.complete();
+        reaches(job, JobStatus.PENDING);
+        job.finalizeJob();
+        writers.stopAndCompare(copy);
+      }
+      var data = new AtomicLong();
+      copy.extents(
+          0,
+          size,
+          extent -> {
+            data.addAndGet(extent.state() == Extent.State.DATA ? extent.length() : 0);
+            return true;
+          });
+      assertThat(data.get()).isBetween(100_000L, size / 2L);
+    }
   }
 }
