@@ -191,9 +191,7 @@ public final class EngineImageService implements ImageService {
   @Override
   public ImageSizes sizes(Path file, String format) throws DriverException {
     try (FormatNode node = open(file, format)) {
-      long physical = node.file().virtualSize();
-      long allocated = node.file().allocatedBytes();
-      return new ImageSizes(node.virtualSize(), allocated < 0 ? physical : allocated, physical);
+      return GuestDrive.sizes(node);
     } catch (BlockException e) {
       throw DriverErrors.of(e);
     }

@@ -107,13 +107,16 @@ final class GuestDrive {
         counts.errors());
   }
 
-  /// As libvirt tells them of a running disk: a raw file's allocation is the blocks it takes; that
-  /// of any other format the end of its file, since formats append: nothing is used beyond it.
+  /// The allocation is the blocks that the image's file takes on the host, of every format; its
+  /// length where that is not known, as of a block device.
   ImageSizes sizes() throws DriverException {
-    FormatNode format = top.format();
+    return sizes(top.format());
+  }
+
+  static ImageSizes sizes(FormatNode format) throws DriverException {
     try {
       long physical = format.file().virtualSize();
-      long blocks = format.format().equals("raw") ? format.file().allocatedBytes() : -1;
+      long blocks = format.file().allocatedBytes();
       return new ImageSizes(format.virtualSize(), blocks < 0 ? physical : blocks, physical);
     } catch (BlockException e) {
       throw DriverErrors.of(e);

@@ -231,8 +231,10 @@ final class Transaction {
     }
   }
 
+  /// Whether zeroes need not be written. A backing file that the image records and that is not
+  /// attached here would answer once the image is opened by its header.
   private static boolean readsAsZeroes(FormatNode node) throws DriverException {
-    if (node.backing().isPresent()) {
+    if (node.backing().isPresent() || node.backingReference().isPresent()) {
       return false;
     }
     var data = new boolean[1];

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.engine;
+
+import static io.tidemark.engine.Rig.base;
+import static io.tidemark.engine.Rig.node;
+import static io.tidemark.engine.Rig.refuses;
+import static org.assertj.core.api.Assertions.assertThat;
+
+import io.tidemark.domain.spi.DriverException.Kind;
+import io.tidemark.domain.spi.NodeSpec;
+import java.io.IOException;
+import java.nio.file.Path;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+class NodeGraphTest {
+  @TempDir private Path dir;
+  private Rig rig;
+  private NodeGraph graph;
+  private NodeSpec base;
+  private NodeSpec mid;
+
+  @BeforeEach
+  void makeChain() throws IOException {
+    rig = new Rig(dir);
+    graph = new NodeGraph(dir);
+    base = base("base", rig.create("base.raw", "raw"), "raw");
+    mid =
+        new NodeSpec(
+            "mid",
+            rig.create("mid.qcow2", "qcow2", "base.raw", "raw"),
+            "qcow2",
+            true,
+            java.util.Optional.of(base));
+  }
+
+  @AfterEach
+  void closeAll() {
+    assertThat(graph.closeAll()).isEmpty();
+  }
+
+  @Test
+  void closesWhatNothingElseUses() throws IOException {
+    graph.add(node("top", rig.create("top.qcow2", "qcow2"), "qcow2", mid));
+
+    graph.remove("top");
+
+    assertThat(graph.has("mid")).isFalse();
+    assertThat(graph.has("base")).isFalse();
+  }
+
+  @Test
+  void keepsWhatAnotherNodeStandsOn() throws IOException {
+    NodeGraph.Node one = graph.add(node("one", rig.create("1.qcow2", "qcow2"), "qcow2", mid));
+    NodeGraph.Node two = graph.add(node("two", rig.create("2.qcow2", "qcow2"), "qcow2", mid));
+    assertThat(one.backing()).isEqualTo(two.backing());
+
+    refuses(() -> graph.remove("mid"), Kind.GENERIC, "node mid is in use");
+    graph.remove("one");
+    assertThat(graph.has("mid")).isTrue();
+    graph.remove("two");
+    assertThat(graph.has("mid")).isFalse();
+    assertThat(graph.has("base")).isFalse();
+  }
+
+  @Test
+  void keepsWhatADriveUses() throws IOException {
+    NodeGraph.Node top = graph.add(node("top", rig.create("t.qcow2", "qcow2"), "qcow2", mid));
+    top.use();
+    refuses(() -> graph.remove("top"), Kind.GENERIC, "node top is in use");
+    top.release();
+    graph.remove("top");
+    assertThat(graph.has("base")).isFalse();
+  }
+
+  @Test
+  void leavesNothingOpenWhenALayerCannotBeOpened() throws IOException {
+    refuses(
+        () -> graph.add(node("top", rig.file("none.qcow2"), "qcow2", mid)),
+        Kind.MISSING_FILE,
+        rig.file("none.qcow2") + ": no such file");
+
+    assertThat(graph.has("mid")).isFalse();
+    assertThat(graph.has("base")).isFalse();
+    graph.add(mid);
+  }
+
+  @Test
+  void refusesANameTwiceAndARawImageWithABackingNode() throws IOException {
+    graph.add(base);
+    refuses(() -> graph.add(base), Kind.GENERIC, "node base is there already");
+    refuses(
+        () -> graph.add(node("raw", rig.create("r.raw", "raw"), "raw", base)),
+        Kind.GENERIC,
+        "is raw and has no backing file");
+    refuses(() -> graph.get("none"), Kind.NOT_FOUND, "node none is not there");
+  }
+}
