@@ -6,6 +6,7 @@ import io.tidemark.block.BlockNode;
 import io.tidemark.block.Drive;
 import io.tidemark.block.ZeroMode;
 import java.nio.ByteBuffer;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -114,7 +115,9 @@ final class GuestWriters implements AutoCloseable {
     stop = true;
     for (Thread thread : threads) {
       try {
-        thread.join();
+        if (!thread.join(Duration.ofSeconds(20))) {
+          throw new AssertionError(thread.getName() + " is stuck in a request");
+        }
       } catch (InterruptedException e) {
         throw new AssertionError(e);
       }
