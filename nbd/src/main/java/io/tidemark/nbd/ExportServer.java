@@ -2,69 +2,337 @@
 package io.tidemark.nbd;
 
 import java.io.IOException;
+import java.lang.System.Logger;
+import java.lang.System.Logger.Level;
 import java.net.InetSocketAddress;
+import java.net.StandardSocketOptions;
+import java.nio.channels.ServerSocketChannel;
 import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.Set;
+import java.util.function.BooleanSupplier;
 
 /// Offers block nodes over NBD, on any number of sockets; exports come and go while it serves.
 ///
-/// Every method may be called from any thread.
+/// Every method may be called from any thread. Threads: one for each listening socket, one for each
+/// connection, one that drops clients whose handshake takes too long. None is ever interrupted:
+/// they end because their socket does.
 public final class ExportServer implements AutoCloseable {
+  private static final Logger LOG = System.getLogger(ExportServer.class.getName());
+
+  /// Connections the kernel holds until they are accepted, per socket.
+  static final int BACKLOG = 1024;
+
+  /// How long the threads of closed sockets may take to notice, past the time that their requests
+  /// have.
+  private static final Duration LAST_CALL = Duration.ofSeconds(2);
+
+  private final ServerLimits limits;
+  private final BufferPool pool;
+  private final Object lock = new Object();
+
+  // All under `lock`.
+  private final Map<String, Offer> offers = new LinkedHashMap<>();
+  private final Set<ServerConnection> connections = new LinkedHashSet<>();
+  private final Map<ServerConnection, Offer> clients = new LinkedHashMap<>();
+  private final Set<ServerConnection> shakingHands = new LinkedHashSet<>();
+  private final List<ServerListener> listeners = new ArrayList<>();
+  private boolean timerRuns;
+  private boolean clientLeft;
+  private boolean closed;
+  private long names;
+
+  /// An export and who has it open.
+  private record Offer(Export export, Set<ServerConnection> clients) {}
+
   public ExportServer() {
     this(ServerLimits.defaults());
   }
 
   public ExportServer(ServerLimits limits) {
-    throw new UnsupportedOperationException();
+    this.limits = limits;
+    this.pool = new BufferPool(limits.bufferBytes());
   }
 
   /// Listens on a unix socket, made with mode 0600. A socket that nobody serves any more is
   /// replaced; one that answers, or a file that is no socket, is an error.
   public void listen(Path socket) throws IOException {
-    throw new UnsupportedOperationException();
+    Path path = socket.toAbsolutePath();
+    ServerSocketChannel channel = UnixSocket.listen(path, BACKLOG);
+    start(new ServerListener(channel, Optional.of(path), path.toString()));
   }
 
   /// Listens on a TCP loopback address (others are refused: there is no TLS yet); port 0 takes a
   /// free one. Returns the address taken.
   public InetSocketAddress listen(InetSocketAddress address) throws IOException {
-    throw new UnsupportedOperationException();
+    if (address.isUnresolved() || !address.getAddress().isLoopbackAddress()) {
+      throw new IOException(
+          address + ": not a loopback address, and others are served with TLS only");
+    }
+    ServerSocketChannel channel = ServerSocketChannel.open();
+    try {
+      channel.setOption(StandardSocketOptions.SO_REUSEADDR, true);
+      channel.bind(address, BACKLOG);
+    } catch (IOException e) {
+      channel.close();
+      throw new IOException(address + ": cannot listen: " + e.getMessage(), e);
+    }
+    InetSocketAddress taken = (InetSocketAddress) channel.getLocalAddress();
+    start(new ServerListener(channel, Optional.empty(), taken.toString()));
+    return taken;
+  }
+
+  private void start(ServerListener listener) throws IOException {
+    synchronized (lock) {
+      if (!closed) {
+        listeners.add(listener);
+        Thread.ofPlatform()
+            .name("nbd-accept " + listener.name())
+            .daemon()
+            .start(() -> listener.run(this::admit, this::accepted));
+        return;
+      }
+    }
+    listener.close();
+    throw new IOException(listener.name() + ": the server is closed");
   }
 
   /// Offers an export from now on.
   ///
   /// @throws IllegalArgumentException when the name is taken
   public void addExport(Export export) {
-    throw new UnsupportedOperationException();
+    synchronized (lock) {
+      if (offers.containsKey(export.name())) {
+        throw new IllegalArgumentException("an export named " + export.name() + " is offered");
+      }
+      offers.put(export.name(), new Offer(export, new LinkedHashSet<>()));
+    }
   }
 
-  /// Stops offering an export: its clients are disconnected after the request that runs. Returns
-  /// whether, within [ServerLimits#closeTime], all of them ended: then nothing uses the node any
-  /// more. A request that waits in a drained drive does not end, so resume first. True also when
-  /// there is no such export.
+  /// Stops offering an export: its clients are disconnected after the requests already received.
+  /// Returns whether, within [ServerLimits#closeTime], all of them ended: then nothing uses the
+  /// node any more. A request that waits in a drained drive does not end, so resume first. True
+  /// also when there is no such export.
   public boolean removeExport(String name) {
-    throw new UnsupportedOperationException();
+    Offer offer;
+    List<ServerConnection> users;
+    synchronized (lock) {
+      offer = offers.remove(name);
+      if (offer == null) {
+        return true;
+      }
+      users = List.copyOf(offer.clients());
+    }
+    return end(users, () -> offer.clients().isEmpty());
   }
 
   /// What is offered now, in order of adding.
   public List<Export> exports() {
-    throw new UnsupportedOperationException();
+    synchronized (lock) {
+      return offers.values().stream().map(Offer::export).toList();
+    }
   }
 
   /// Connections now, those in their handshake included.
   public int connections() {
-    throw new UnsupportedOperationException();
+    synchronized (lock) {
+      return connections.size();
+    }
   }
 
   /// Waits until a client that had opened an export has left and none is connected, or the server
   /// is closed.
   public void awaitLastClient() throws InterruptedException {
-    throw new UnsupportedOperationException();
+    synchronized (lock) {
+      while (!closed && !(clientLeft && connections.isEmpty())) {
+        lock.wait();
+      }
+    }
   }
 
   /// Stops accepting, lets requests already received end within [ServerLimits#closeTime], closes
   /// the sockets and removes the socket files. Exported nodes stay open. Closing twice is harmless.
   @Override
   public void close() {
-    throw new UnsupportedOperationException();
+    List<ServerListener> open;
+    List<ServerConnection> users;
+    synchronized (lock) {
+      closed = true;
+      lock.notifyAll();
+      open = List.copyOf(listeners);
+      listeners.clear();
+      users = List.copyOf(connections);
+      offers.clear();
+    }
+    open.forEach(ServerListener::close);
+    if (!end(users, connections::isEmpty)) {
+      LOG.log(
+          Level.WARNING,
+          "closed while {0} requests have not ended after {1}",
+          connections(),
+          limits.closeTime());
+    }
+  }
+
+  /// Stops connections, waits for `done`, then closes what is left and waits a last moment. Returns
+  /// whether it came true.
+  private boolean end(Collection<ServerConnection> users, BooleanSupplier done) {
+    users.forEach(ServerConnection::stop);
+    if (await(done, limits.closeTime())) {
+      return true;
+    }
+    users.forEach(ServerConnection::closeChannel);
+    return await(done, LAST_CALL);
+  }
+
+  private boolean await(BooleanSupplier done, Duration time) {
+    long deadline = System.nanoTime() + time.toNanos();
+    boolean interrupted = false;
+    try {
+      synchronized (lock) {
+        while (!done.getAsBoolean()) {
+          long millis = (deadline - System.nanoTime()) / 1_000_000 + 1;
+          if (deadline - System.nanoTime() <= 0) {
+            return false;
+          }
+          try {
+            lock.wait(millis);
+          } catch (InterruptedException _) {
+            interrupted = true;
+          }
+        }
+        return true;
+      }
+    } finally {
+      if (interrupted) {
+        Thread.currentThread().interrupt();
+      }
+    }
+  }
+
+  // ---- connections
+
+  /// Waits until there is place for another connection; false when the server is closed.
+  private boolean admit() {
+    synchronized (lock) {
+      while (!closed && connections.size() >= limits.connections()) {
+        try {
+          lock.wait();
+        } catch (InterruptedException e) {
+          throw new IllegalStateException("an accepting thread was interrupted", e);
+        }
+      }
+      return !closed;
+    }
+  }
+
+  private void accepted(ServerListener.Accepted accepted) {
+    ServerConnection connection;
+    synchronized (lock) {
+      String name = "nbd-client " + ++names + " at " + accepted.listener();
+      long deadline = System.nanoTime() + limits.handshakeTime().toNanos();
+      connection = new ServerConnection(owner, accepted.channel(), pool, name, deadline);
+      if (closed) {
+        connection.closeChannel();
+        return;
+      }
+      connections.add(connection);
+      shakingHands.add(connection);
+      if (!timerRuns) {
+        timerRuns = true;
+        Thread.ofVirtual().name("nbd-handshake-timer").start(this::dropSlowHandshakes);
+      }
+    }
+    try {
+      Thread.ofPlatform().name(connection.name()).daemon().start(connection);
+    } catch (OutOfMemoryError e) { // no more threads
+      connection.drop("no thread for it: " + e.getMessage());
+      owner.left(connection);
+    }
+  }
+
+  /// Runs while there are handshakes. They are in order of their deadlines.
+  private void dropSlowHandshakes() {
+    synchronized (lock) {
+      while (!shakingHands.isEmpty()) {
+        ServerConnection first = shakingHands.iterator().next();
+        long left = first.deadline() - System.nanoTime();
+        if (left <= 0) {
+          shakingHands.remove(first);
+          first.drop("no export opened within " + limits.handshakeTime());
+          continue;
+        }
+        try {
+          lock.wait(left / 1_000_000 + 1);
+        } catch (InterruptedException e) {
+          throw new IllegalStateException("the timer was interrupted", e);
+        }
+      }
+      timerRuns = false;
+    }
+  }
+
+  private final ServerConnection.Owner owner =
+      new ServerConnection.Owner() {
+        @Override
+        public ServerHandshake.Exports exportsFor(ServerConnection connection) {
+          return new Seen(connection);
+        }
+
+        @Override
+        public void left(ServerConnection connection) {
+          synchronized (lock) {
+            connections.remove(connection);
+            shakingHands.remove(connection);
+            Offer offer = clients.remove(connection);
+            if (offer != null) {
+              offer.clients().remove(connection);
+              clientLeft = true;
+            }
+            lock.notifyAll();
+          }
+        }
+      };
+
+  /// The exports as one connection sees them.
+  private final class Seen implements ServerHandshake.Exports {
+    private final ServerConnection connection;
+
+    Seen(ServerConnection connection) {
+      this.connection = connection;
+    }
+
+    @Override
+    public List<Export> offered() {
+      return exports();
+    }
+
+    @Override
+    public Optional<Export> find(String name) {
+      synchronized (lock) {
+        return Optional.ofNullable(offers.get(name)).map(Offer::export);
+      }
+    }
+
+    @Override
+    public Optional<Export> open(String name) {
+      synchronized (lock) {
+        Offer offer = offers.get(name);
+        if (offer == null) {
+          return Optional.empty();
+        }
+        offer.clients().add(connection);
+        clients.put(connection, offer);
+        shakingHands.remove(connection);
+        return Optional.of(offer.export());
+      }
+    }
   }
 }

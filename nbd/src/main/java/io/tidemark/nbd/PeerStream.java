@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.nbd;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.channels.SocketChannel;
+import java.util.Optional;
+
+/// The two buffers between a connection's thread and its socket.
+///
+/// Bytes are read from the socket only when the buffer lacks what is asked for, then as many as
+/// fit; before the thread blocks for them, what waits to be sent is sent. So a peer that sends many
+/// requests at once gets their replies in one write, and one that waits for each gets it at once.
+///
+/// Buffers start small and grow when a request or a burst does not fit. Used by one thread, but for
+/// [#stopReading] and [#close].
+final class PeerStream implements AutoCloseable {
+  private final SocketChannel channel;
+  private final BufferPool pool;
+  private ByteBuffer in; // position to limit: read and not yet used
+  private ByteBuffer out; // start to position: to be sent
+  private boolean burst; // the last read filled the buffer
+  private volatile boolean stopped;
+
+  PeerStream(SocketChannel channel, BufferPool pool) {
+    this.channel = channel;
+    this.pool = pool;
+    this.in = pool.small().limit(0);
+    this.out = pool.small();
+  }
+
+  /// Unread bytes, from position to limit. The caller moves the position past what it used, and
+  /// restores the limit when it narrowed it.
+  ByteBuffer in() {
+    return in;
+  }
+
+  /// What will be sent; the caller appends at the position. See [#reserve].
+  ByteBuffer out() {
+    return out;
+  }
+
+  /// Makes the input buffer large enough for `bytes` at once, where the pool allows it.
+  boolean room(int bytes) {
+    if (in.capacity() < bytes) {
+      grow(bytes);
+    }
+    return in.capacity() >= bytes;
+  }
+
+  private void grow(int bytes) {
+    Optional<ByteBuffer> lent = pool.lend(bytes);
+    if (lent.isPresent()) {
+      ByteBuffer larger = lent.get();
+      larger.put(in).flip();
+      pool.giveBack(in);
+      in = larger;
+    }
+  }
+
+  /// Blocks until at least `need` unread bytes are in the buffer; there must be [#room] for them.
+  /// False when the peer, or [#stopReading], ended the stream before.
+  boolean fill(int need) throws IOException {
+    if (in.remaining() >= need) {
+      return true;
+    }
+    flush();
+    if (!in.hasRemaining()) {
+      in.clear().limit(0);
+    }
+    if (burst && in.capacity() < BufferPool.MEDIUM) {
+      grow(BufferPool.MEDIUM);
+    }
+    if (in.capacity() - in.position() < need) {
+      in.compact().flip();
+    }
+    while (in.remaining() < need) {
+      if (stopped || !readMore()) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  private boolean readMore() throws IOException {
+    int start = in.position();
+    int end = in.limit();
+    in.limit(in.capacity()).position(end);
+    int count;
+    try {
+      count = channel.read(in);
+    } finally {
+      in.limit(in.position()).position(start);
+    }
+    burst = in.limit() == in.capacity();
+    return count >= 0;
+  }
+
+  /// Passes over `length` bytes of the stream. False when it ended before.
+  boolean skip(long length) throws IOException {
+    long left = length;
+    while (left > 0) {
+      if (!in.hasRemaining() && !fill(1)) {
+        return false;
+      }
+      int step = (int) Math.min(left, in.remaining());
+      in.position(in.position() + step);
+      left -= step;
+    }
+    return true;
+  }
+
+  /// Makes room for `bytes` in the output buffer, by sending what is in it and by growing; false
+  /// when even an empty one is smaller than that.
+  boolean reserve(int bytes) throws IOException {
+    if (out.remaining() >= bytes) {
+      return true;
+    }
+    flush();
+    if (out.capacity() < BufferPool.MEDIUM) {
+      Optional<ByteBuffer> lent = pool.lend(BufferPool.MEDIUM);
+      if (lent.isPresent()) {
+        pool.giveBack(out);
+        out = lent.get();
+      }
+    }
+    return out.remaining() >= bytes;
+  }
+
+  /// Sends everything in the output buffer.
+  void flush() throws IOException {
+    if (out.position() == 0) {
+      return;
+    }
+    out.flip();
+    while (out.hasRemaining()) {
+      channel.write(out);
+    }
+    out.clear();
+  }
+
+  /// From any thread: what was received is still served, nothing more is read.
+  void stopReading() throws IOException {
+    stopped = true;
+    channel.shutdownInput();
+  }
+
+  /// From the owning thread, when it is done: gives the buffers back.
+  @Override
+  public void close() {
+    pool.giveBack(in);
+    pool.giveBack(out);
+  }
+}
