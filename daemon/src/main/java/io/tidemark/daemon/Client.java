@@ -26,6 +26,7 @@ final class Client {
   private volatile Optional<String> name = Optional.empty();
   private volatile boolean readOnly;
   private boolean closeCallback;
+  private volatile boolean gone;
 
   /// Both guarded by themselves.
   private final TreeMap<Integer, Callback> callbacks = new TreeMap<>();
@@ -72,6 +73,16 @@ final class Client {
     synchronized (oldCallbacks) {
       oldCallbacks.clear();
     }
+  }
+
+  /// Whether the connection is over; calls of it may still be running.
+  boolean gone() {
+    return gone;
+  }
+
+  void leave() {
+    gone = true;
+    shut();
   }
 
   boolean closeCallback() {

@@ -44,7 +44,7 @@ final class Clients implements RpcService<Client>, DomainEventListener {
   @Override
   public void closed(Client client) {
     all.remove(client);
-    client.shut();
+    client.leave();
     domains.connectionClosed(client);
   }
 

@@ -106,7 +106,7 @@ final class DomainCalls {
             (_, call) -> reply(domains.defineXml(call.xml(), call.flags())))
         .on(
             Remote.DOMAIN_CREATE_XML,
-            (client, call) -> reply(domains.createXml(call.xml(), call.flags(), client)))
+            (client, call) -> started(client, domains.createXml(call.xml(), call.flags(), client)))
         .on(
             Remote.DOMAIN_CREATE,
             (client, call) -> {
@@ -118,7 +118,7 @@ final class DomainCalls {
             (client, call) -> {
               Domain domain = domain(call.dom());
               domain.create(call.flags(), client);
-              return reply(domain);
+              return started(client, domain);
             })
         .on(
             Remote.DOMAIN_SET_AUTOSTART,
@@ -279,6 +279,14 @@ final class DomainCalls {
       }
     }
     return chosen;
+  }
+
+  /// A client that went while its domain was starting took with it what it wanted ended with it.
+  private Replies.Domain started(Client client, Domain domain) {
+    if (client.gone()) {
+      domains.connectionClosed(client);
+    }
+    return reply(domain);
   }
 
   private Replies.Int count(int flags) throws LibvirtException {

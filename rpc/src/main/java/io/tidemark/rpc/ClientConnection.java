@@ -80,11 +80,12 @@ final class ClientConnection<S> implements RpcConnection {
   }
 
   private void readAll(S session) {
+    int limit = readOnly ? server.options().readOnlyPacketBytes() : Limits.PACKET_BYTES;
     String reason = "client closed the connection";
     try {
-      for (Optional<Packet> packet = Packet.read(channel);
+      for (Optional<Packet> packet = Packet.read(channel, limit);
           packet.isPresent() && !finished();
-          packet = Packet.read(channel)) {
+          packet = Packet.read(channel, limit)) {
         received();
         accept(session, packet.get());
       }

@@ -7,6 +7,9 @@ public final class Limits {
   /// A whole packet, its length word left out.
   public static final int PACKET_BYTES = 33_554_432;
 
+  /// What follows the header.
+  static final int PAYLOAD_BYTES = PACKET_BYTES - 24;
+
   public static final int STRING_BYTES = 4_194_304;
   public static final int DOMAINS = 16_384;
   public static final int CHECKPOINTS = 16_384;

@@ -49,23 +49,24 @@ record Packet(
 
   /// The next packet, or empty when the peer closed between two packets.
   ///
+  /// @param limit most bytes of a packet, its length word left out
   /// @throws XdrException the length is impossible; nothing more can be read from the channel
   /// @throws EOFException the peer closed within a packet
-  static Optional<Packet> read(ReadableByteChannel from) throws IOException {
+  static Optional<Packet> read(ReadableByteChannel from, int limit) throws IOException {
     ByteBuffer header = ByteBuffer.allocate(At.END);
     header.limit(LENGTH_BYTES);
     if (!fill(from, header)) {
       return Optional.empty();
     }
     long length = Integer.toUnsignedLong(header.getInt(At.LENGTH));
-    if (length < At.END || length > Limits.PACKET_BYTES + (long) LENGTH_BYTES) {
+    if (length < At.END || length > limit + (long) LENGTH_BYTES) {
       throw new XdrException(
           "packet of "
               + length
               + " bytes, wanted "
               + At.END
               + " to "
-              + (Limits.PACKET_BYTES + LENGTH_BYTES));
+              + (limit + (long) LENGTH_BYTES));
     }
     header.limit(At.END);
     fillRest(from, header);

@@ -167,9 +167,9 @@ public final class RpcClient implements AutoCloseable {
   private void readAll() {
     String reason = "connection closed by the server";
     try {
-      for (Optional<Packet> packet = Packet.read(channel);
+      for (Optional<Packet> packet = Packet.read(channel, Limits.PACKET_BYTES);
           packet.isPresent();
-          packet = Packet.read(channel)) {
+          packet = Packet.read(channel, Limits.PACKET_BYTES)) {
         accept(packet.get());
       }
     } catch (IOException e) {

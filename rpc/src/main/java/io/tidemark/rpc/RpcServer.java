@@ -26,7 +26,12 @@ public final class RpcServer<S> {
 
   private static final Duration TICK = Duration.ofSeconds(1);
 
-  /// @param clients connections at a time; one more is closed at once
+  /// Read-only sockets are open to every user of the machine, who must not be able to keep others
+  /// out or to fill the memory: hence limits of their own.
+  ///
+  /// @param clients connections at a time on writable sockets; one more is closed at once
+  /// @param readOnlyClients the same on read-only sockets
+  /// @param readOnlyPacketBytes the largest packet that a read-only client may send
   /// @param callsInFlight calls of one client that are read and not yet answered
   /// @param queuedEvents events that wait for one client before it is cut off
   /// @param queuedEventBytes what they may take
@@ -34,6 +39,8 @@ public final class RpcServer<S> {
   /// @param keepAliveCount pings without any answer before it is cut off
   public record Options(
       int clients,
+      int readOnlyClients,
+      int readOnlyPacketBytes,
       int callsInFlight,
       int queuedEvents,
       int queuedEventBytes,
@@ -41,7 +48,7 @@ public final class RpcServer<S> {
       int keepAliveCount) {
     /// As libvirtd, where it has the limit.
     public static Options defaults() {
-      return new Options(1_000, 5, 10_000, 16 << 20, Duration.ofSeconds(5), 5);
+      return new Options(1_000, 100, 1 << 20, 5, 10_000, 16 << 20, Duration.ofSeconds(5), 5);
     }
   }
 
@@ -106,8 +113,13 @@ public final class RpcServer<S> {
   }
 
   private void take(SocketChannel channel, boolean readOnly) throws IOException {
-    if (clients.size() >= options.clients()) {
-      LOG.log(Level.WARNING, "client refused: {0} are connected, the limit", options.clients());
+    int limit = readOnly ? options.readOnlyClients() : options.clients();
+    if (clients.stream().filter(client -> client.readOnly() == readOnly).count() >= limit) {
+      LOG.log(
+          Level.WARNING,
+          "{0}client refused: {1} are connected, the limit",
+          readOnly ? "read-only " : "",
+          limit);
       channel.close();
       return;
     }

@@ -59,11 +59,11 @@ final class XdrWriter {
   /// Zeroed room for `count` bytes at the end.
   private ByteBuffer room(int count) throws XdrException {
     int wanted = Math.addExact(end, count);
-    if (wanted > Limits.PACKET_BYTES) {
-      throw new XdrException("message passes the limit of " + Limits.PACKET_BYTES + " bytes");
+    if (wanted > Limits.PAYLOAD_BYTES) {
+      throw new XdrException("message passes the limit of " + Limits.PAYLOAD_BYTES + " bytes");
     }
     if (wanted > bytes.length) {
-      bytes = Arrays.copyOf(bytes, Math.min(Limits.PACKET_BYTES, Math.max(wanted, 2 * end)));
+      bytes = Arrays.copyOf(bytes, Math.min(Limits.PAYLOAD_BYTES, Math.max(wanted, 2 * end)));
     }
     ByteBuffer room = ByteBuffer.wrap(bytes, end, count);
     end = wanted;

@@ -29,7 +29,9 @@ class GoldenPacketsTest {
     }
 
     Packet packet() throws IOException {
-      return Packet.read(Channels.newChannel(new ByteArrayInputStream(bytes()))).orElseThrow();
+      return Packet.read(
+              Channels.newChannel(new ByteArrayInputStream(bytes())), Limits.PACKET_BYTES)
+          .orElseThrow();
     }
 
     @Override

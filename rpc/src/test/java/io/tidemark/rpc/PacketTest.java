@@ -27,7 +27,7 @@ class PacketTest {
   }
 
   private static Optional<Packet> read(byte[] bytes) throws IOException {
-    return Packet.read(Channels.newChannel(new ByteArrayInputStream(bytes)));
+    return Packet.read(Channels.newChannel(new ByteArrayInputStream(bytes)), Limits.PACKET_BYTES);
   }
 
   @ParameterizedTest

@@ -152,7 +152,7 @@ class RpcServerTest {
 
   private static RpcException error(SocketChannel channel, Packet call) throws IOException {
     call.write(channel);
-    Packet reply = Packet.read(channel).orElseThrow();
+    Packet reply = Packet.read(channel, Limits.PACKET_BYTES).orElseThrow();
     assertThat(reply.type()).isEqualTo(Packet.REPLY);
     assertThat(reply.status()).isEqualTo(Packet.ERROR);
     assertThat(reply.serial()).isEqualTo(call.serial());
@@ -191,11 +191,11 @@ class RpcServerTest {
   void eventOfACallComesBeforeItsReply() throws Exception {
     try (SocketChannel channel = raw()) {
       call(9, 4, StructureTest.encode(Calls.Domain.class, new Calls.Domain(DOMAIN))).write(channel);
-      Packet event = Packet.read(channel).orElseThrow();
+      Packet event = Packet.read(channel, Limits.PACKET_BYTES).orElseThrow();
       assertThat(event.type()).isEqualTo(Packet.MESSAGE);
       assertThat(event.procedure()).isEqualTo(318);
       assertThat(event.serial()).isZero();
-      assertThat(Packet.read(channel).orElseThrow().serial()).isEqualTo(4);
+      assertThat(Packet.read(channel, Limits.PACKET_BYTES).orElseThrow().serial()).isEqualTo(4);
     }
   }
 
@@ -237,7 +237,7 @@ class RpcServerTest {
         new Packet(Program.REMOTE.number(), 1, 59, type, 6, 0, NOTHING).write(channel);
       }
       call(59, 7, NOTHING).write(channel);
-      assertThat(Packet.read(channel).orElseThrow().serial()).isEqualTo(7);
+      assertThat(Packet.read(channel, Limits.PACKET_BYTES).orElseThrow().serial()).isEqualTo(7);
     }
   }
 
@@ -245,7 +245,8 @@ class RpcServerTest {
   void bytesAfterTheArgumentsAreIgnored() throws Exception {
     try (SocketChannel channel = raw()) {
       call(59, 1, ByteBuffer.allocate(64)).write(channel);
-      assertThat(Packet.read(channel).orElseThrow().status()).isEqualTo(Packet.OK);
+      assertThat(Packet.read(channel, Limits.PACKET_BYTES).orElseThrow().status())
+          .isEqualTo(Packet.OK);
     }
   }
 
@@ -286,12 +287,12 @@ class RpcServerTest {
     try (SocketChannel channel = raw()) {
       suspend(channel, 1);
       Packet.keepAlive(1).write(channel);
-      Packet pong = Packet.read(channel).orElseThrow();
+      Packet pong = Packet.read(channel, Limits.PACKET_BYTES).orElseThrow();
       assertThat(pong.program()).isEqualTo(Program.KEEPALIVE.number());
       assertThat(pong.procedure()).isEqualTo(2);
       assertThat(pong.type()).isEqualTo(Packet.MESSAGE);
       gate.release();
-      assertThat(Packet.read(channel).orElseThrow().serial()).isEqualTo(1);
+      assertThat(Packet.read(channel, Limits.PACKET_BYTES).orElseThrow().serial()).isEqualTo(1);
     }
   }
 
@@ -300,9 +301,9 @@ class RpcServerTest {
     try (SocketChannel channel = raw()) {
       suspend(channel, 1);
       call(59, 2, NOTHING).write(channel);
-      assertThat(Packet.read(channel).orElseThrow().serial()).isEqualTo(2);
+      assertThat(Packet.read(channel, Limits.PACKET_BYTES).orElseThrow().serial()).isEqualTo(2);
       gate.release();
-      assertThat(Packet.read(channel).orElseThrow().serial()).isEqualTo(1);
+      assertThat(Packet.read(channel, Limits.PACKET_BYTES).orElseThrow().serial()).isEqualTo(1);
     }
   }
 
@@ -315,7 +316,7 @@ class RpcServerTest {
       List<Integer> serials = new ArrayList<>();
       for (int i = 0; i < 30; i++) {
         gate.release();
-        serials.add(Packet.read(channel).orElseThrow().serial());
+        serials.add(Packet.read(channel, Limits.PACKET_BYTES).orElseThrow().serial());
       }
       assertThat(mostRunning.get()).isBetween(1, 5);
       Collections.sort(serials);
@@ -371,7 +372,7 @@ class RpcServerTest {
                 })) {
       quick.call(Remote.CONNECT_GET_HOSTNAME, new Calls.Nothing());
       call(59, 1, NOTHING).write(slow);
-      assertThat(Packet.read(slow)).isPresent();
+      assertThat(Packet.read(slow, Limits.PACKET_BYTES)).isPresent();
       var message = new Messages.BlockJob(DOMAIN, "/a/rather/long/path".repeat(20), 2, 3);
       for (int i = 0; i < 30_000; i++) {
         while (i - seen.get() > 4_000) {
@@ -391,12 +392,12 @@ class RpcServerTest {
   @Test
   void silentClientThatAskedForKeepAliveIsPingedAndThenCutOff() throws Exception {
     RpcServer<RpcConnection> strict =
-        server(new RpcServer.Options(10, 5, 100, 1_000_000, Duration.ofMillis(10), 1));
+        server(new RpcServer.Options(10, 10, 4_096, 5, 100, 1_000_000, Duration.ofMillis(10), 1));
     listen(strict, "strict", false);
     try (SocketChannel channel = raw("strict")) {
       call(60, 1, StructureTest.encode(Calls.Feature.class, new Calls.Feature(10))).write(channel);
-      assertThat(Packet.read(channel).orElseThrow().procedure()).isEqualTo(60);
-      Packet ping = Packet.read(channel).orElseThrow();
+      assertThat(Packet.read(channel, Limits.PACKET_BYTES).orElseThrow().procedure()).isEqualTo(60);
+      Packet ping = Packet.read(channel, Limits.PACKET_BYTES).orElseThrow();
       assertThat(ping.program()).isEqualTo(Program.KEEPALIVE.number());
       assertThat(ping.procedure()).isEqualTo(1);
       assertThat(endOf(channel)).isTrue();
@@ -408,7 +409,7 @@ class RpcServerTest {
   @Test
   void oneClientTooManyIsTurnedAway() throws Exception {
     RpcServer<RpcConnection> small =
-        server(new RpcServer.Options(1, 5, 100, 1_000_000, Duration.ofSeconds(5), 5));
+        server(new RpcServer.Options(1, 1, 4_096, 5, 100, 1_000_000, Duration.ofSeconds(5), 5));
     listen(small, "small", false);
     try (RpcClient first = RpcClient.open(dir.resolve("small"), "test:///", _ -> {})) {
       assertThatThrownBy(() -> RpcClient.open(dir.resolve("small"), "test:///", _ -> {}))
@@ -429,6 +430,25 @@ class RpcServerTest {
   }
 
   @Test
+  void readOnlyClientsSendOnlySmallPacketsAndLeaveRoomForOthers() throws Exception {
+    RpcServer<RpcConnection> small =
+        server(new RpcServer.Options(1, 1, 4_096, 5, 100, 1_000_000, Duration.ofSeconds(5), 5));
+    listen(small, "small-ro", true);
+    listen(small, "small", false);
+    try (SocketChannel looking = raw("small-ro");
+        RpcClient writing = RpcClient.open(dir.resolve("small"), "test:///", _ -> {})) {
+      call(59, 1, ByteBuffer.allocate(4_096 - 24)).write(looking);
+      assertThat(Packet.read(looking, Limits.PACKET_BYTES)).isPresent();
+      assertThat(writing.call(Remote.CONNECT_GET_HOSTNAME, new Calls.Nothing()).text())
+          .isEqualTo("here");
+      call(59, 2, ByteBuffer.allocate(4_096 - 20)).write(looking);
+      assertThat(endOf(looking)).isTrue();
+    } finally {
+      small.stop(Duration.ZERO);
+    }
+  }
+
+  @Test
   void stopLetsACallInFlightEnd() throws Exception {
     try (SocketChannel channel = raw()) {
       suspend(channel, 1);
@@ -437,9 +457,9 @@ class RpcServerTest {
       }
       Thread stopper = Thread.startVirtualThread(() -> server.stop(Duration.ofSeconds(30)));
       gate.release();
-      assertThat(Packet.read(channel).orElseThrow().serial()).isEqualTo(1);
+      assertThat(Packet.read(channel, Limits.PACKET_BYTES).orElseThrow().serial()).isEqualTo(1);
       stopper.join();
-      assertThat(Packet.read(channel)).isEqualTo(Optional.empty());
+      assertThat(Packet.read(channel, Limits.PACKET_BYTES)).isEqualTo(Optional.empty());
     }
   }
 
