@@ -6,30 +6,36 @@ import java.util.List;
 /// A checkpoint of a domain by its name; one that was deleted meanwhile answers with "no domain
 /// checkpoint".
 public final class Checkpoint {
-  Checkpoint() {}
+  private final Domain domain;
+  private final String name;
+
+  Checkpoint(Domain domain, String name) {
+    this.domain = domain;
+    this.name = name;
+  }
 
   public String name() {
-    throw new UnsupportedOperationException();
+    return name;
   }
 
   public Domain domain() {
-    throw new UnsupportedOperationException();
+    return domain;
   }
 
   public Checkpoint parent(int flags) throws LibvirtException {
-    throw new UnsupportedOperationException();
+    return domain.checkpointParent(name, flags);
   }
 
   /// virDomainCheckpointListAllChildren.
   public List<Checkpoint> children(int flags) throws LibvirtException {
-    throw new UnsupportedOperationException();
+    return domain.checkpointChildren(name, flags);
   }
 
   public String xmlDesc(int flags) throws LibvirtException {
-    throw new UnsupportedOperationException();
+    return domain.checkpointXmlDesc(name, flags);
   }
 
   public void delete(int flags) throws LibvirtException {
-    throw new UnsupportedOperationException();
+    domain.checkpointDelete(name, flags);
   }
 }

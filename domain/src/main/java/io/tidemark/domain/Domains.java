@@ -2,83 +2,403 @@
 package io.tidemark.domain;
 
 import io.tidemark.domain.spi.DomainDriver;
+import io.tidemark.domain.spi.DriverException;
 import io.tidemark.domain.spi.ImageService;
 import io.tidemark.domain.spi.StateStore;
+import java.io.IOException;
+import java.lang.System.Logger.Level;
+import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.List;
+import java.util.Map;
+import java.util.Optional;
 import java.util.UUID;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.Function;
+import java.util.stream.Collectors;
 
 /// All domains of a daemon. Safe for any thread.
 ///
 /// Texts and numbers of what is thrown are libvirt's. Spec: libvirt 9.0.0, `virDomain*`.
+///
+/// Locks: the registry's, which keeps two definitions of one name apart, is taken before a
+/// domain's, never after.
 public final class Domains {
+  private static final System.Logger LOG = System.getLogger(Domains.class.getName());
+
+  /// Most domains of one daemon, running or not.
+  static final int MAX_DOMAINS = 10_000;
+
+  private final ReentrantLock naming = new ReentrantLock();
+  private final Map<String, Domain> byName = new ConcurrentHashMap<>();
+  private final Map<UUID, Domain> byUuid = new ConcurrentHashMap<>();
+  private final List<DomainEventListener> listeners = new CopyOnWriteArrayList<>();
+  private final AtomicInteger lastId = new AtomicInteger();
+  private final DomainContext context;
+
   /// @param drivers one for each domain type that is served
   public Domains(
       StateStore state, ImageService images, List<DomainDriver> drivers, Environment environment) {
-    throw new UnsupportedOperationException();
+    context =
+        new DomainContext(
+            state,
+            images,
+            new Chains(images, environment),
+            environment,
+            drivers.stream()
+                .collect(
+                    Collectors.toUnmodifiableMap(DomainDriver::domainType, Function.identity())),
+            this::send,
+            lastId::incrementAndGet,
+            this::forget);
+  }
+
+  private void send(DomainEvent event) {
+    for (DomainEventListener listener : listeners) {
+      try {
+        listener.happened(event);
+      } catch (RuntimeException e) {
+        LOG.log(Level.ERROR, "listener failed on " + event, e);
+      }
+    }
+  }
+
+  private void forget(Domain domain) {
+    byName.remove(domain.name(), domain);
+    byUuid.remove(domain.uuid(), domain);
   }
 
   /// Registers for events of every domain, [#restore] included when called before it.
   public void addListener(DomainEventListener listener) {
-    throw new UnsupportedOperationException();
+    listeners.add(listener);
   }
 
   public void removeListener(DomainEventListener listener) {
-    throw new UnsupportedOperationException();
+    listeners.remove(listener);
   }
 
-  /// Reads the state store and takes up what ran when the last daemon ended. Called once, before
-  /// clients are served. A domain that cannot be taken up is logged and shown shut off; only a
-  /// store that cannot be read is an error.
+  /// Reads the state store and takes up what ran when the last daemon ended, then starts what is
+  /// marked for autostart. Called once, before clients are served. A domain that cannot be taken up
+  /// or understood is logged; only a store that cannot be read is an error.
   public void restore() throws LibvirtException {
-    throw new UnsupportedOperationException();
+    List<StateStore.Document> lives;
+    try {
+      for (StateStore.Document document : context.state().all(StateStore.Kind.DEFINITION)) {
+        restoreDefinition(document);
+      }
+      lives = context.state().all(StateStore.Kind.LIVE);
+      List<Live> readable = new ArrayList<>();
+      for (StateStore.Document document : lives) {
+        readLive(document).ifPresent(readable::add);
+      }
+      for (StateStore.Document document : context.state().all(StateStore.Kind.CHECKPOINT)) {
+        restoreCheckpoint(document);
+      }
+      for (Live live : readable) {
+        Domain domain = byName.get(live.definition().name());
+        if (domain != null) {
+          domain.restoreLive(live);
+        }
+      }
+    } catch (IOException e) {
+      throw new LibvirtException(
+          ErrorCode.INTERNAL_ERROR,
+          ErrorDomain.DOMAIN,
+          "internal error: unable to read the state: " + e.getMessage(),
+          e);
+    }
+    autostart();
+  }
+
+  private void restoreDefinition(StateStore.Document document) {
+    try {
+      StoredDefinition stored = StoredDefinition.read(document.xml());
+      Definition definition = stored.definition();
+      Domain domain = add(definition.name(), definition.uuid());
+      domain.restoreDefinition(definition, stored.autostart());
+    } catch (LibvirtException e) {
+      LOG.log(Level.ERROR, "definition of domain " + document.key() + " is left alone", e);
+    }
+  }
+
+  private Domain add(String name, UUID uuid) throws LibvirtException {
+    if (byName.containsKey(name) || byUuid.containsKey(uuid)) {
+      throw ErrorCode.OPERATION_FAILED.in(
+          ErrorDomain.DOMAIN, "domain '%s' or uuid %s is there twice".formatted(name, uuid));
+    }
+    if (byName.size() >= MAX_DOMAINS) {
+      throw ErrorCode.OPERATION_FAILED.in(
+          ErrorDomain.DOMAIN, "there are %d domains, which is the limit".formatted(MAX_DOMAINS));
+    }
+    Domain domain = new Domain(context, name, uuid);
+    byName.put(name, domain);
+    byUuid.put(uuid, domain);
+    return domain;
+  }
+
+  private Optional<Live> readLive(StateStore.Document document) {
+    try {
+      Live live = LiveRecord.read(document.xml());
+      lastId.accumulateAndGet(live.id(), Math::max);
+      Definition definition = live.definition();
+      if (byName.get(definition.name()) == null) {
+        add(definition.name(), definition.uuid());
+      } else if (!byName.get(definition.name()).uuid().equals(definition.uuid())) {
+        LOG.log(Level.ERROR, "live record of {0} is of another uuid, left alone", document.key());
+        return Optional.empty();
+      }
+      return Optional.of(live);
+    } catch (LiveRecord.NewerVersionException e) {
+      block(document.key(), e);
+    } catch (LibvirtException e) {
+      LOG.log(Level.ERROR, "live record of domain " + document.key() + " is left alone", e);
+      blockName(document.key(), "its live record cannot be read: " + e.getMessage());
+    }
+    return Optional.empty();
+  }
+
+  /// A domain whose record only a later program understands is shown and cannot be started.
+  private void block(String name, LiveRecord.NewerVersionException newer) {
+    LOG.log(Level.ERROR, "domain " + name + ": " + newer.getMessage());
+    if (byName.get(name) == null) {
+      try {
+        add(name, Uuids.parse(newer.uuid()).orElseGet(context.environment().uuids()));
+      } catch (LibvirtException e) {
+        LOG.log(Level.ERROR, "domain " + name + " cannot be shown", e);
+        return;
+      }
+    }
+    blockName(name, "%s; start it with the program that wrote it".formatted(newer.getMessage()));
+  }
+
+  private void blockName(String name, String why) {
+    Domain domain = byName.get(name);
+    if (domain != null) {
+      domain.block("domain '%s' is held by a daemon's state: %s".formatted(name, why));
+    }
+  }
+
+  private void restoreCheckpoint(StateStore.Document document) throws IOException {
+    int slash = document.key().indexOf('/');
+    Domain domain = slash < 0 ? null : byName.get(document.key().substring(0, slash));
+    if (domain == null) {
+      // Its domain was transient and ended with the host.
+      context.state().remove(StateStore.Kind.CHECKPOINT, document.key());
+      return;
+    }
+    try {
+      domain.restoreCheckpoint(CheckpointDocument.ofStored(document.xml()));
+    } catch (LibvirtException e) {
+      LOG.log(Level.ERROR, "checkpoint " + document.key() + " is left alone", e);
+    }
+  }
+
+  private void autostart() {
+    for (Domain domain : byName.values()) {
+      try {
+        if (domain.autostart() && !domain.isActive()) {
+          domain.create(0, this);
+        }
+      } catch (LibvirtException e) {
+        LOG.log(Level.ERROR, "domain " + domain.name() + " is not started", e);
+      }
+    }
   }
 
   /// Lets go of every running domain for a restart of the daemon; their records stay.
   public void shutdown() {
-    throw new UnsupportedOperationException();
+    byName.values().forEach(Domain::detach);
   }
 
   /// virDomainDefineXMLFlags.
   public Domain defineXml(String xml, int flags) throws LibvirtException {
-    throw new UnsupportedOperationException();
+    Flags.check(flags, Flags.DEFINE_VALIDATE, "qemuDomainDefineXMLFlags");
+    Definition definition = parse(xml);
+    check(definition);
+    while (true) {
+      Domain domain = claim(definition);
+      try {
+        domain.define(definition);
+        return domain;
+      } catch (LibvirtException e) {
+        if (!domain.isGone() || e.code() != ErrorCode.NO_DOMAIN) {
+          throw e;
+        }
+        // It ended between the two: there is room for a new one.
+      }
+    }
+  }
+
+  private Definition parse(String xml) throws LibvirtException {
+    return Definition.parse(xml, context.drivers().keySet(), context.environment().uuids());
+  }
+
+  private void check(Definition definition) throws LibvirtException {
+    DomainDriver driver = context.drivers().get(definition.type());
+    if (driver == null) {
+      throw new IllegalStateException("type was checked: " + definition.type());
+    }
+    try {
+      driver.check(Launch.sketch(definition));
+    } catch (DriverException e) {
+      throw new LibvirtException(
+          ErrorCode.CONFIG_UNSUPPORTED,
+          ErrorDomain.HYPERVISOR,
+          "unsupported configuration: " + e.getMessage(),
+          e);
+    }
+  }
+
+  /// The domain of that name and uuid, made when there is none; refuses one that has either of
+  /// another.
+  private Domain claim(Definition definition) throws LibvirtException {
+    naming.lock();
+    try {
+      String name = definition.name();
+      UUID uuid = definition.uuid();
+      Domain same = byUuid.get(uuid);
+      if (same != null && !same.name().equals(name)) {
+        throw ErrorCode.OPERATION_FAILED.in(
+            ErrorDomain.DOMAIN,
+            "domain '%s' is already defined with uuid %s".formatted(same.name(), uuid));
+      }
+      Domain named = byName.get(name);
+      if (named != null && !named.uuid().equals(uuid)) {
+        throw ErrorCode.OPERATION_FAILED.in(
+            ErrorDomain.DOMAIN,
+            "domain '%s' already exists with uuid %s".formatted(name, named.uuid()));
+      }
+      return named != null ? named : add(name, uuid);
+    } finally {
+      naming.unlock();
+    }
   }
 
   /// virDomainCreateXML.
   ///
   /// @param connection identity of the client for `START_AUTODESTROY`, see [#connectionClosed]
   public Domain createXml(String xml, int flags, Object connection) throws LibvirtException {
-    throw new UnsupportedOperationException();
+    Flags.check(
+        flags,
+        Flags.START_PAUSED
+            | Flags.START_AUTODESTROY
+            | Flags.START_VALIDATE
+            | Flags.START_RESET_NVRAM,
+        "qemuDomainCreateXML");
+    Definition definition = parse(xml);
+    while (true) {
+      Domain domain = claim(definition);
+      try {
+        domain.createFrom(definition, flags, connection);
+        return domain;
+      } catch (LibvirtException e) {
+        if (e.code() != ErrorCode.NO_DOMAIN) {
+          throw e;
+        }
+        // It ended between the two: there is room for a new one.
+      }
+    }
   }
 
   /// Destroys the domains that were started with `START_AUTODESTROY` by this connection.
   public void connectionClosed(Object connection) {
-    throw new UnsupportedOperationException();
+    byName.values().forEach(domain -> domain.connectionClosed(connection));
   }
 
   public Domain lookupByName(String name) throws LibvirtException {
-    throw new UnsupportedOperationException();
+    return found(
+        Optional.ofNullable(byName.get(name)), "no domain with matching name '%s'".formatted(name));
   }
 
   public Domain lookupByUuid(UUID uuid) throws LibvirtException {
-    throw new UnsupportedOperationException();
+    return found(
+        Optional.ofNullable(byUuid.get(uuid)), "no domain with matching uuid '%s'".formatted(uuid));
   }
 
   public Domain lookupById(int id) throws LibvirtException {
-    throw new UnsupportedOperationException();
+    return found(
+        byName.values().stream().filter(domain -> id > 0 && domain.id() == id).findFirst(),
+        "no domain with matching id " + id);
   }
 
   /// The domain that a call names, as libvirt finds it: by uuid, the name is for the error text.
   public Domain resolve(DomainRef ref) throws LibvirtException {
-    throw new UnsupportedOperationException();
+    return found(
+        Optional.ofNullable(byUuid.get(ref.uuid())),
+        "no domain with matching uuid '%s' (%s)".formatted(ref.uuid(), ref.name()));
+  }
+
+  private static Domain found(Optional<Domain> domain, String otherwise) throws LibvirtException {
+    return domain.orElseThrow(() -> ErrorCode.NO_DOMAIN.because(otherwise));
   }
 
   /// virConnectListAllDomains, in order of name.
   public List<Domain> list(int flags) throws LibvirtException {
-    throw new UnsupportedOperationException();
+    Flags.check(flags, 0xffff, "qemuConnectListAllDomains");
+    List<Domain> listed = new ArrayList<>();
+    for (Domain domain : byName.values()) {
+      try {
+        if (matches(domain, flags)) {
+          listed.add(domain);
+        }
+      } catch (LibvirtException e) {
+        if (e.code() != ErrorCode.NO_DOMAIN) {
+          throw e;
+        }
+        // It ended meanwhile.
+      }
+    }
+    listed.sort(Comparator.comparing(Domain::name));
+    return listed;
+  }
+
+  private static boolean matches(Domain domain, int flags) throws LibvirtException {
+    DomainState state = domain.state();
+    boolean shutoff = !state.isRunning() && !state.isPaused();
+    boolean checkpoints = domain.hasCheckpoints();
+    return either(flags, Flags.LIST_ACTIVE, domain.isActive(), Flags.LIST_INACTIVE)
+        && either(flags, Flags.LIST_PERSISTENT, domain.isPersistent(), Flags.LIST_TRANSIENT)
+        && stateMatches(flags, state, shutoff)
+        && either(flags, Flags.LIST_MANAGEDSAVE, false, Flags.LIST_NO_MANAGEDSAVE)
+        && either(flags, Flags.LIST_AUTOSTART, domain.autostart(), Flags.LIST_NO_AUTOSTART)
+        && either(flags, Flags.LIST_HAS_SNAPSHOT, false, Flags.LIST_NO_SNAPSHOT)
+        && either(flags, Flags.LIST_HAS_CHECKPOINT, checkpoints, Flags.LIST_NO_CHECKPOINT);
+  }
+
+  private static boolean stateMatches(int flags, DomainState state, boolean shutoff) {
+    int group = Flags.LIST_RUNNING | Flags.LIST_PAUSED | Flags.LIST_SHUTOFF | Flags.LIST_OTHER;
+    return (flags & group) == 0
+        || (Flags.has(flags, Flags.LIST_RUNNING) && state.isRunning())
+        || (Flags.has(flags, Flags.LIST_PAUSED) && state.isPaused())
+        || (Flags.has(flags, Flags.LIST_SHUTOFF) && shutoff);
+  }
+
+  /// A pair of filters: neither given, all match; else one that holds.
+  private static boolean either(int flags, int yes, boolean holds, int no) {
+    return (flags & (yes | no)) == 0 || Flags.has(flags, holds ? yes : no);
   }
 
   /// virConnectGetCapabilities.
   public String capabilities() {
-    throw new UnsupportedOperationException();
+    XmlElement root = new XmlElement("capabilities");
+    String arch = architecture();
+    root.add("host").add("cpu").add("arch", arch);
+    XmlElement guest = root.add("guest");
+    guest.add("os_type", "hvm");
+    XmlElement guestArch = guest.add("arch").attribute("name", arch);
+    guestArch.add("wordsize", "64");
+    context.drivers().keySet().stream()
+        .sorted()
+        .forEach(type -> guestArch.add("domain").attribute("type", type));
+    guest.add("features").add("disksnapshot").attribute("default", "on").attribute("toggle", "no");
+    return Xml.write(root);
+  }
+
+  private static String architecture() {
+    String name = System.getProperty("os.arch", "");
+    return name.equals("amd64") ? "x86_64" : name;
   }
 }

@@ -11,9 +11,21 @@ import java.util.function.Supplier;
 /// @param clock for creation times, generated names and elapsed times
 /// @param uuids random uuids for domains defined without one, and for names of partial files
 /// @param jobPatience how long a call waits for a domain's job held by another (libvirt: 30 s)
-public record Environment(InstantSource clock, Supplier<UUID> uuids, Duration jobPatience) {
+/// @param uid the user that opens images, which error texts name
+/// @param gid its group
+public record Environment(
+    InstantSource clock, Supplier<UUID> uuids, Duration jobPatience, int uid, int gid) {
   /// The real clock, random uuids, libvirt's 30 s.
+  ///
+  /// @param uid of this process
+  /// @param gid of this process
+  public static Environment system(int uid, int gid) {
+    return new Environment(
+        InstantSource.system(), UUID::randomUUID, Duration.ofSeconds(30), uid, gid);
+  }
+
+  /// As [#system(int, int)], for root.
   public static Environment system() {
-    return new Environment(InstantSource.system(), UUID::randomUUID, Duration.ofSeconds(30));
+    return system(0, 0);
   }
 }

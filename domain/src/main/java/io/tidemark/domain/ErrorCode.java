@@ -3,44 +3,60 @@ package io.tidemark.domain;
 
 /// libvirt's error numbers (virErrorNumber), those that are raised here.
 public enum ErrorCode {
-  INTERNAL_ERROR(1),
-  NO_SUPPORT(3),
+  INTERNAL_ERROR(1, "internal error: "),
+  NO_SUPPORT(3, "this function is not supported by the connection driver: "),
   NO_CONNECT(5),
-  INVALID_ARG(8),
-  OPERATION_FAILED(9),
+  INVALID_ARG(8, "invalid argument: "),
+  OPERATION_FAILED(9, "operation failed: "),
   OS_TYPE(16),
   NO_SOURCE(19),
   NO_TARGET(20),
   NO_NAME(21),
-  XML_ERROR(27),
+  XML_ERROR(27, "XML error: "),
   DOM_EXIST(28),
-  OPERATION_DENIED(29),
+  OPERATION_DENIED(29, "operation forbidden: "),
   XML_DETAIL(35),
   SYSTEM_ERROR(38),
   RPC(39),
-  NO_DOMAIN(42),
+  NO_DOMAIN(42, "Domain not found: "),
   AUTH_FAILED(45),
-  OPERATION_INVALID(55),
-  CONFIG_UNSUPPORTED(67),
-  OPERATION_TIMEOUT(68),
-  NO_DOMAIN_SNAPSHOT(72),
-  ARGUMENT_UNSUPPORTED(74),
-  OPERATION_ABORTED(78),
+  OPERATION_INVALID(55, "Requested operation is not valid: "),
+  CONFIG_UNSUPPORTED(67, "unsupported configuration: "),
+  OPERATION_TIMEOUT(68, "Timed out during operation: "),
+  NO_DOMAIN_SNAPSHOT(72, "Domain snapshot not found: "),
+  ARGUMENT_UNSUPPORTED(74, "argument unsupported: "),
+  OPERATION_ABORTED(78, "operation aborted: "),
   NO_DOMAIN_METADATA(80),
-  OVERFLOW(82),
-  BLOCK_COPY_ACTIVE(83),
-  OPERATION_UNSUPPORTED(84),
+  OVERFLOW(82, "numerical overflow: "),
+  BLOCK_COPY_ACTIVE(83, "block copy still active: "),
+  OPERATION_UNSUPPORTED(84, "Operation not supported: "),
   AGENT_UNRESPONSIVE(86),
-  XML_INVALID_SCHEMA(92),
-  INVALID_DOMAIN_CHECKPOINT(102),
-  NO_DOMAIN_CHECKPOINT(103),
-  NO_DOMAIN_BACKUP(104),
-  CHECKPOINT_INCONSISTENT(109);
+  XML_INVALID_SCHEMA(92, "XML document failed to validate against schema: "),
+  INVALID_DOMAIN_CHECKPOINT(102, "Invalid domain checkpoint: "),
+  NO_DOMAIN_CHECKPOINT(103, "Domain checkpoint not found: "),
+  NO_DOMAIN_BACKUP(104, "Domain backup job id not found: "),
+  CHECKPOINT_INCONSISTENT(109, "checkpoint inconsistent: ");
 
   private final int number;
+  private final String prefix;
 
   ErrorCode(int number) {
+    this(number, "");
+  }
+
+  ErrorCode(int number, String prefix) {
     this.number = number;
+    this.prefix = prefix;
+  }
+
+  /// An error of this number; libvirt's words for the number come before `detail`.
+  LibvirtException in(ErrorDomain domain, String detail) {
+    return new LibvirtException(this, domain, prefix + detail);
+  }
+
+  /// As [#in], from the hypervisor driver.
+  LibvirtException because(String detail) {
+    return in(ErrorDomain.HYPERVISOR, detail);
   }
 
   public int number() {

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.domain;
+
+import java.nio.file.InvalidPathException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Optional;
+
+/// A `<disk>` of a checked domain document. Reads and changes the element it was made for.
+///
+/// Spec: libvirt `docs/formatdomain.rst`, "Hard drives, floppy disks, CDROMs".
+final class DiskElement {
+  /// Longest backing chain that is walked or accepted (libvirt: 200).
+  static final int MAX_CHAIN = 200;
+
+  /// A file with its format.
+  record Image(String file, String format) {}
+
+  private final XmlElement element;
+
+  DiskElement(XmlElement element) {
+    this.element = element;
+  }
+
+  /// A client's text as a path.
+  static Path path(String file) throws LibvirtException {
+    try {
+      return Path.of(file);
+    } catch (InvalidPathException e) {
+      throw new LibvirtException(
+          ErrorCode.INVALID_ARG,
+          ErrorDomain.HYPERVISOR,
+          "invalid argument: path: " + e.getMessage(),
+          e);
+    }
+  }
+
+  XmlElement element() {
+    return element;
+  }
+
+  /// `vda`.
+  String target() {
+    return element.child("target").map(target -> target.attribute("dev")).orElse("");
+  }
+
+  String bus() {
+    return element.child("target").map(target -> target.attribute("bus")).orElse("");
+  }
+
+  String device() {
+    return element.attribute("device");
+  }
+
+  /// The active layer's path; empty for a drive without medium.
+  Optional<String> source() {
+    return element
+        .child("source")
+        .map(source -> source.attribute("file"))
+        .filter(file -> !file.isEmpty());
+  }
+
+  String format() {
+    return element.child("driver").map(driver -> driver.attribute("type")).orElse("");
+  }
+
+  boolean readOnly() {
+    return element.child("readonly").isPresent();
+  }
+
+  boolean isTransient() {
+    return element.child("transient").isPresent();
+  }
+
+  /// The chain beneath the active layer as the document gives it; absent when it says nothing and
+  /// the images are to be asked.
+  Optional<List<Image>> backing() {
+    Optional<XmlElement> layer = element.child("backingStore");
+    if (layer.isEmpty()) {
+      return Optional.empty();
+    }
+    List<Image> images = new ArrayList<>();
+    while (layer.isPresent() && layer.get().child("source").isPresent()) {
+      XmlElement store = layer.get();
+      images.add(
+          new Image(
+              store.child("source").map(source -> source.attribute("file")).orElse(""),
+              store.child("format").map(format -> format.attribute("type")).orElse("")));
+      layer = store.child("backingStore");
+    }
+    return Optional.of(images);
+  }
+
+  /// Makes this the active layer, as a pivot does.
+  void setSource(String file, String format) {
+    element.childOrNew("source").attribute("file", file);
+    element.childOrNew("driver").attribute("type", format);
+    order();
+  }
+
+  void setBacking(Optional<XmlElement> backing) {
+    element.removeChildren("backingStore");
+    backing.ifPresent(element::add);
+    order();
+  }
+
+  /// Brings children and attributes into libvirt's order; what it does not know comes after what it
+  /// knows, before alias and address.
+  void order() {
+    element.attributesFirst(List.of("type", "device", "model"));
+    element.child("driver").ifPresent(driver -> driver.attributesFirst(List.of("name", "type")));
+    element.child("target").ifPresent(target -> target.attributesFirst(List.of("dev", "bus")));
+    element.sortChildren(DiskElement::compare);
+  }
+
+  private static final List<String> FIRST =
+      List.of(
+          "driver",
+          "auth",
+          "source",
+          "backingStore",
+          "mirror",
+          "target",
+          "iotune",
+          "readonly",
+          "shareable",
+          "transient",
+          "serial",
+          "wwn",
+          "vendor",
+          "product",
+          "encryption",
+          "boot");
+  private static final List<String> LAST = List.of("alias", "address");
+
+  private static int compare(XmlElement a, XmlElement b) {
+    return Integer.compare(rank(a.name()), rank(b.name()));
+  }
+
+  private static int rank(String name) {
+    int first = FIRST.indexOf(name);
+    if (first >= 0) {
+      return first;
+    }
+    int last = LAST.indexOf(name);
+    return last >= 0 ? FIRST.size() + 1 + last : FIRST.size();
+  }
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.domain;
+
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.function.Function;
+import java.util.stream.Collectors;
+import org.jspecify.annotations.Nullable;
+
+/// The forms in which a domain is shown.
+///
+/// Spec: libvirt 9.0.0's output of running domains, measured: `<source index>`, `<backingStore>`
+/// chain with indexes, `<mirror>` after it, alias.
+final class DomainXml {
+  private DomainXml() {}
+
+  /// What a client sees of a running domain.
+  static XmlElement live(Live live) {
+    XmlElement root = live.definition().root().copy();
+    root.attribute("id", live.id());
+    decorate(root, live, true);
+    return root;
+  }
+
+  /// The inactive form of a domain that has no persistent definition: libvirt leaves index and
+  /// alias in, and the chain it found itself out.
+  static XmlElement inactiveOfTransient(Live live) {
+    XmlElement root = live.definition().root().copy();
+    decorate(root, live, false);
+    return root;
+  }
+
+  private static void decorate(XmlElement root, Live live, boolean chains) {
+    Map<String, LiveDisk> disks =
+        live.disks().stream().collect(Collectors.toMap(LiveDisk::target, Function.identity()));
+    for (XmlElement element : root.childOrNew("devices").children("disk")) {
+      DiskElement shown = new DiskElement(element);
+      LiveDisk disk = disks.get(shown.target());
+      if (disk == null) {
+        continue;
+      }
+      if (disk.hasMedium()) {
+        element.childOrNew("source").attribute("index", disk.active().index());
+        if (chains) {
+          shown.setBacking(Optional.of(backingStore(disk.layers(), true)));
+          CopyJob copy = disk.copy();
+          if (copy != null && copy.phase() != CopyJob.Phase.PIVOTED) {
+            element.add(mirror(copy));
+          }
+        }
+      }
+      element.removeChildren("alias");
+      element.add("alias").attribute("name", disk.alias());
+      shown.order();
+    }
+  }
+
+  /// The `<backingStore>` of a chain's first layer; empty when there is nothing beneath.
+  static XmlElement backingStore(List<Layer> chain, boolean indexes) {
+    XmlElement store = new XmlElement("backingStore");
+    if (chain.size() > 1) {
+      List<Layer> beneath = chain.subList(1, chain.size());
+      Layer layer = beneath.getFirst();
+      store.attribute("type", "file");
+      if (indexes) {
+        store.attribute("index", layer.index());
+      }
+      store.add("format").attribute("type", layer.format());
+      store.add("source").attribute("file", layer.file());
+      store.add(backingStore(beneath, indexes));
+    }
+    return store;
+  }
+
+  private static XmlElement mirror(CopyJob copy) {
+    Layer top = copy.mirror().getFirst();
+    XmlElement mirror =
+        new XmlElement("mirror")
+            .attribute("type", "file")
+            .attribute("file", top.file())
+            .attribute("format", top.format())
+            .attribute("job", "copy");
+    String ready = readiness(copy);
+    if (ready != null) {
+      mirror.attribute("ready", ready);
+    }
+    mirror.add("format").attribute("type", top.format());
+    mirror.add("source").attribute("file", top.file()).attribute("index", top.index());
+    if (copy.terminated()) {
+      mirror.add(backingStore(copy.mirror(), true));
+    }
+    return mirror;
+  }
+
+  private static @Nullable String readiness(CopyJob copy) {
+    return switch (copy.phase()) {
+      case PIVOTING -> "pivot";
+      case ABORTING -> "abort";
+      case RUNNING, PIVOTED, OVER -> copy.ready() ? "yes" : null;
+    };
+  }
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.domain;
+
+import io.tidemark.domain.spi.DriverJobStatus;
+import io.tidemark.domain.spi.DriverListener;
+import java.util.Optional;
+import java.util.concurrent.Semaphore;
+import java.util.concurrent.atomic.AtomicReference;
+
+/// Hears a driver and looks after a running domain's jobs on a thread of its own, so that a driver
+/// never waits for the domain's lock, and may be waited for while it is held.
+///
+/// What was said is not kept: the domain looks at all jobs as they are now. So notifications may
+/// come late, twice or merged.
+final class JobWatch implements DriverListener {
+  private final Semaphore news = new Semaphore(0);
+  private final AtomicReference<Optional<String>> stopped = new AtomicReference<>(Optional.empty());
+  private volatile boolean closed;
+
+  @Override
+  public void jobStatusChanged(String jobId, DriverJobStatus status) {
+    news.release();
+  }
+
+  @Override
+  public void stopped(String reason) {
+    stopped.compareAndSet(Optional.empty(), Optional.of(reason));
+    news.release();
+  }
+
+  /// Why the domain ended by itself, if it did.
+  Optional<String> stopReason() {
+    return stopped.get();
+  }
+
+  /// Looks again although nobody said anything.
+  void poke() {
+    news.release();
+  }
+
+  void start(String domain, Runnable look) {
+    Thread.ofVirtual()
+        .name("jobs of " + domain)
+        .start(() -> {
+          while (!closed) {
+            news.acquireUninterruptibly();
+            news.drainPermits();
+            if (!closed) {
+              look.run();
+            }
+          }
+        });
+  }
+
+  void close() {
+    closed = true;
+    news.release();
+  }
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.domain;
+
+import io.tidemark.domain.spi.DriveSpec;
+import io.tidemark.domain.spi.LaunchSpec;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Optional;
+import org.jspecify.annotations.Nullable;
+
+/// What a domain is while it runs, and what its live record says. Guarded by the domain's lock.
+final class Live {
+  private final int id;
+  private final Definition definition;
+  private final List<LiveDisk> disks;
+  private final boolean autodestroy;
+  private int nextIndex;
+  private DomainState state;
+  // Null while no backup runs.
+  private @Nullable BackupJob backup;
+  // Null but between the intent to make a checkpoint and its document.
+  private @Nullable PendingCheckpoint pendingCheckpoint;
+
+  /// A checkpoint whose bitmaps may be there while its document is not yet.
+  ///
+  /// @param targets disks that get the bitmap
+  record PendingCheckpoint(String name, List<String> targets) {}
+
+  Live(
+      int id,
+      Definition definition,
+      List<LiveDisk> disks,
+      boolean autodestroy,
+      int nextIndex,
+      DomainState state) {
+    this.id = id;
+    this.definition = definition;
+    this.disks = List.copyOf(disks);
+    this.autodestroy = autodestroy;
+    this.nextIndex = nextIndex;
+    this.state = state;
+  }
+
+  int id() {
+    return id;
+  }
+
+  Definition definition() {
+    return definition;
+  }
+
+  List<LiveDisk> disks() {
+    return disks;
+  }
+
+  boolean autodestroy() {
+    return autodestroy;
+  }
+
+  /// Takes the next number for an image.
+  int takeIndex() {
+    return nextIndex++;
+  }
+
+  int nextIndex() {
+    return nextIndex;
+  }
+
+  DomainState state() {
+    return state;
+  }
+
+  void state(DomainState next) {
+    state = next;
+  }
+
+  @Nullable BackupJob backup() {
+    return backup;
+  }
+
+  void backup(@Nullable BackupJob job) {
+    backup = job;
+  }
+
+  @Nullable PendingCheckpoint pendingCheckpoint() {
+    return pendingCheckpoint;
+  }
+
+  void pendingCheckpoint(@Nullable PendingCheckpoint pending) {
+    pendingCheckpoint = pending;
+  }
+
+  /// The disk that a client calls so.
+  LiveDisk disk(String name) throws LibvirtException {
+    return find(name)
+        .orElseThrow(
+            () -> ErrorCode.INVALID_ARG.because("disk '%s' not found in domain".formatted(name)));
+  }
+
+  Optional<LiveDisk> find(String name) {
+    return disks.stream().filter(disk -> disk.isCalled(name)).findFirst();
+  }
+
+  /// What a driver needs to run it as it is now.
+  LaunchSpec launchSpec() {
+    List<DriveSpec> drives = new ArrayList<>();
+    for (LiveDisk disk : disks) {
+      if (disk.hasMedium()) {
+        boolean readOnly = disk.element().readOnly();
+        drives.add(
+            new DriveSpec(
+                disk.target(), disk.alias(), Layer.nodes(disk.layers(), readOnly), readOnly));
+      }
+    }
+    return new LaunchSpec(definition.name(), definition.uuid(), id, drives, state.isPaused());
+  }
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.domain;
+
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+
+/// A disk of a running domain: its element in the live definition, the chain the driver has open,
+/// and its copy job. Guarded by the domain's lock.
+final class LiveDisk {
+  private final DiskElement element;
+  private List<Layer> layers;
+  private boolean explicitBacking;
+  // Null while the disk has no copy job.
+  private @Nullable CopyJob copy;
+
+  /// @param layers active layer first; empty for a drive without medium
+  /// @param explicitBacking whether the definition says where the chain ends; else it was found in
+  ///   the images and is not part of the inactive form
+  LiveDisk(DiskElement element, List<Layer> layers, boolean explicitBacking) {
+    this.element = element;
+    this.layers = List.copyOf(layers);
+    this.explicitBacking = explicitBacking;
+  }
+
+  DiskElement element() {
+    return element;
+  }
+
+  String target() {
+    return element.target();
+  }
+
+  String alias() {
+    return DiskNames.alias(element.target(), element.bus());
+  }
+
+  List<Layer> layers() {
+    return layers;
+  }
+
+  boolean hasMedium() {
+    return !layers.isEmpty();
+  }
+
+  Layer active() {
+    return layers.getFirst();
+  }
+
+  boolean explicitBacking() {
+    return explicitBacking;
+  }
+
+  @Nullable CopyJob copy() {
+    return copy;
+  }
+
+  void copy(@Nullable CopyJob job) {
+    copy = job;
+  }
+
+  /// Clients name a disk by its target or its active layer's path, nothing else.
+  boolean isCalled(String disk) {
+    return disk.equals(target()) || (hasMedium() && disk.equals(active().file()));
+  }
+
+  /// Makes another chain the disk's, in memory only.
+  void replaceChain(List<Layer> chain, boolean explicit) {
+    layers = List.copyOf(chain);
+    explicitBacking = explicit;
+    element.setSource(active().file(), active().format());
+    element.setBacking(
+        explicit
+            ? java.util.Optional.of(DomainXml.backingStore(chain, false))
+            : java.util.Optional.empty());
+  }
+}

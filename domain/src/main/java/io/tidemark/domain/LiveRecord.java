@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.domain;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.UUID;
+
+/// The live record: one document that says what a running domain is. Replacing it is the single
+/// commit point of every change to a running domain.
+///
+/// It holds the live definition, each disk's open chain with its numbers, the next number, state,
+/// copy jobs (with `phase='pivoted'` once the chain is the copy's), the backup with the files it
+/// writes, and a checkpoint that is about to be made.
+final class LiveRecord {
+  /// Version of the layout. A higher one is refused and left alone.
+  static final int VERSION = 1;
+
+  private static final String ROOT = "domstatus";
+
+  private LiveRecord() {}
+
+  /// A record that this program must not touch.
+  static final class NewerVersionException extends Exception {
+    private static final long serialVersionUID = 1L;
+    private final String uuid;
+    private final String version;
+
+    NewerVersionException(String uuid, String version) {
+      super("live record of version %s, this program knows %d".formatted(version, VERSION));
+      this.uuid = uuid;
+      this.version = version;
+    }
+
+    String uuid() {
+      return uuid;
+    }
+
+    String version() {
+      return version;
+    }
+  }
+
+  static String write(Live live) {
+    XmlElement root =
+        new XmlElement(ROOT)
+            .attribute("version", VERSION)
+            .attribute("uuid", live.definition().uuid())
+            .attribute("id", live.id())
+            .attribute("state", live.state().name())
+            .attribute("nextIndex", live.nextIndex())
+            .attribute("autodestroy", live.autodestroy() ? "yes" : "no");
+    root.add(live.definition().root().copy());
+    for (LiveDisk disk : live.disks()) {
+      XmlElement element =
+          root.add("disk")
+              .attribute("target", disk.target())
+              .attribute("explicitBacking", disk.explicitBacking() ? "yes" : "no");
+      disk.layers().forEach(layer -> element.add(Layer.toXml(layer)));
+      CopyJob copy = disk.copy();
+      if (copy != null) {
+        element.add(writeCopy(copy));
+      }
+    }
+    BackupJob backup = live.backup();
+    if (backup != null) {
+      root.add(backup.toRecord());
+    }
+    Live.PendingCheckpoint pending = live.pendingCheckpoint();
+    if (pending != null) {
+      XmlElement element = root.add("pendingCheckpoint").attribute("name", pending.name());
+      pending.targets().forEach(target -> element.add("disk").attribute("target", target));
+    }
+    return Xml.write(root);
+  }
+
+  private static XmlElement writeCopy(CopyJob copy) {
+    XmlElement element =
+        new XmlElement("copy")
+            .attribute("id", copy.id())
+            .attribute("phase", copy.phase() == CopyJob.Phase.PIVOTED ? "pivoted" : "running")
+            .attribute("source", copy.sourceFile())
+            .attribute("sharesBacking", copy.sharesBacking() ? "yes" : "no")
+            .attribute("terminated", copy.terminated() ? "yes" : "no")
+            .attribute("updatesDefinition", copy.updatesDefinition() ? "yes" : "no");
+    copy.mirror().forEach(layer -> element.add(Layer.toXml(layer)));
+    return element;
+  }
+
+  /// Reads a record back; jobs are as they were when it was written.
+  ///
+  /// @throws NewerVersionException when a later program wrote it
+  /// @throws LibvirtException when it cannot be understood
+  static Live read(String xml) throws LibvirtException, NewerVersionException {
+    XmlElement root = Xml.parse(xml, ROOT, ErrorDomain.DOMAIN, ROOT);
+    if (!root.attribute("version").equals(String.valueOf(VERSION))) {
+      throw new NewerVersionException(root.attribute("uuid"), root.attribute("version"));
+    }
+    try {
+      return readVersion1(root);
+    } catch (IllegalArgumentException
+        | java.util.NoSuchElementException
+        | java.time.DateTimeException e) {
+      throw new LibvirtException(
+          ErrorCode.INTERNAL_ERROR, ErrorDomain.DOMAIN, "live record: " + e.getMessage(), e);
+    }
+  }
+
+  private static Live readVersion1(XmlElement root) {
+    Definition definition = Definition.ofStored(root.child("domain").orElseThrow().copy());
+    UUID unused = definition.uuid(); // checks that it is one
+    if (!unused.toString().equals(root.attribute("uuid"))) {
+      throw new IllegalArgumentException("uuid " + unused + " is not " + root.attribute("uuid"));
+    }
+    List<LiveDisk> disks = new ArrayList<>();
+    for (DiskElement element : definition.disks()) {
+      XmlElement saved =
+          root.children("disk").stream()
+              .filter(disk -> disk.attribute("target").equals(element.target()))
+              .findFirst()
+              .orElseThrow();
+      LiveDisk disk =
+          new LiveDisk(
+              element, Layer.allOf(saved), saved.attribute("explicitBacking").equals("yes"));
+      saved.child("copy").ifPresent(copy -> disk.copy(readCopy(copy)));
+      disks.add(disk);
+    }
+    Live live =
+        new Live(
+            Integer.parseInt(root.attribute("id")),
+            definition,
+            disks,
+            root.attribute("autodestroy").equals("yes"),
+            Integer.parseInt(root.attribute("nextIndex")),
+            DomainState.valueOf(root.attribute("state")));
+    root.child("backup").ifPresent(backup -> live.backup(BackupJob.ofRecord(backup)));
+    root.child("pendingCheckpoint")
+        .ifPresent(pending ->
+            live.pendingCheckpoint(
+                new Live.PendingCheckpoint(
+                    pending.attribute("name"),
+                    pending.children("disk").stream()
+                        .map(disk -> disk.attribute("target"))
+                        .toList())));
+    return live;
+  }
+
+  private static CopyJob readCopy(XmlElement element) {
+    CopyJob copy =
+        new CopyJob(
+            element.attribute("id"),
+            Layer.allOf(element),
+            element.attribute("sharesBacking").equals("yes"),
+            element.attribute("terminated").equals("yes"),
+            element.attribute("updatesDefinition").equals("yes"),
+            element.attribute("source"));
+    if (element.attribute("phase").equals("pivoted")) {
+      copy.phase(CopyJob.Phase.PIVOTED);
+    }
+    return copy;
+  }
+}

@@ -1,0 +1,431 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.domain;
+
+import static java.util.Objects.requireNonNull;
+
+import io.tidemark.domain.spi.BitmapState;
+import io.tidemark.domain.spi.DomainDriver;
+import io.tidemark.domain.spi.DriveSpec;
+import io.tidemark.domain.spi.DriveStatistics;
+import io.tidemark.domain.spi.DriverException;
+import io.tidemark.domain.spi.DriverJobStatus;
+import io.tidemark.domain.spi.DriverListener;
+import io.tidemark.domain.spi.ImageSizes;
+import io.tidemark.domain.spi.JobState;
+import io.tidemark.domain.spi.LaunchSpec;
+import io.tidemark.domain.spi.MirrorSpec;
+import io.tidemark.domain.spi.NodeSpec;
+import io.tidemark.domain.spi.RunningDomain;
+import io.tidemark.domain.spi.TransactionAction;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.TreeMap;
+
+/// A driver whose jobs move only when a test says so. Its drives remember what they write to, so
+/// that a test sees where a guest's next write would go.
+final class FakeDriver implements DomainDriver {
+  final Machine.View view;
+  final Map<String, Running> running = new TreeMap<>();
+  final List<LaunchSpec> reattached = new ArrayList<>();
+  boolean refuseReattach;
+
+  FakeDriver(Machine.View view) {
+    this.view = view;
+  }
+
+  @Override
+  public String domainType() {
+    return "tidemark";
+  }
+
+  @Override
+  public void check(LaunchSpec spec) throws DriverException {
+    if (spec.name().length() > 90) {
+      throw new DriverException(DriverException.Kind.UNSUPPORTED, "socket path too long");
+    }
+  }
+
+  @Override
+  public RunningDomain launch(LaunchSpec spec, DriverListener listener) throws DriverException {
+    view.alive();
+    for (DriveSpec drive : spec.drives()) {
+      view.open(drive.top().file(), drive.top().format());
+    }
+    Running domain = new Running(spec, listener);
+    running.put(spec.name(), domain);
+    return domain;
+  }
+
+  @Override
+  public RunningDomain reattach(LaunchSpec spec, DriverListener listener) throws DriverException {
+    if (refuseReattach) {
+      throw new DriverException(DriverException.Kind.IMAGE_BUSY, "someone has it");
+    }
+    reattached.add(spec);
+    Running domain = (Running) launch(spec, listener);
+    domain.crashBitmaps();
+    return domain;
+  }
+
+  Running of(String name) {
+    return requireNonNull(running.get(name));
+  }
+
+  /// A job as the test drives it.
+  static final class Job {
+    final String id;
+    final String target;
+    final JobState.Kind kind;
+    final Optional<String> node;
+    DriverJobStatus status = DriverJobStatus.RUNNING;
+    long current;
+    long total = 1 << 20;
+    long bandwidth;
+    Optional<DriverException> error = Optional.empty();
+    boolean cancelled;
+
+    Job(String id, String target, JobState.Kind kind, String node, long bandwidth) {
+      this.id = id;
+      this.target = target;
+      this.kind = kind;
+      this.node = Optional.of(node);
+      this.bandwidth = bandwidth;
+    }
+  }
+
+  final class Running implements RunningDomain {
+    final LaunchSpec spec;
+    final DriverListener listener;
+    final Map<String, NodeSpec> nodes = new TreeMap<>();
+    final Map<String, NodeSpec> drives = new TreeMap<>();
+    final Map<String, Job> jobs = new LinkedHashMap<>();
+    final List<MirrorSpec> mirrors = new ArrayList<>();
+    final List<String> calls = new ArrayList<>();
+    boolean stopped;
+    boolean detached;
+    boolean paused;
+    Optional<DriverException> nextFailure = Optional.empty();
+    boolean refuseFinalize;
+
+    Running(LaunchSpec spec, DriverListener listener) {
+      this.spec = spec;
+      this.listener = listener;
+      paused = spec.paused();
+      for (DriveSpec drive : spec.drives()) {
+        drives.put(drive.target(), drive.top());
+        addAll(drive.top());
+      }
+    }
+
+    private void addAll(NodeSpec node) {
+      nodes.put(node.name(), node);
+      node.backing().ifPresent(this::addAll);
+    }
+
+    private void call(String what) throws DriverException {
+      view.alive();
+      synchronized (this) {
+        if (stopped || detached) {
+          throw new DriverException(DriverException.Kind.GENERIC, "stopped");
+        }
+        calls.add(what);
+        if (nextFailure.isPresent()) {
+          DriverException failure = nextFailure.get();
+          nextFailure = Optional.empty();
+          throw failure;
+        }
+      }
+    }
+
+    /// The file that guest writes of a disk go to.
+    synchronized String writesTo(String target) {
+      return requireNonNull(drives.get(target)).file().toString();
+    }
+
+    synchronized Job job(String id) {
+      return requireNonNull(jobs.get(id));
+    }
+
+    synchronized List<String> jobIds() {
+      return List.copyOf(jobs.keySet());
+    }
+
+    void move(String id, DriverJobStatus status) {
+      synchronized (this) {
+        job(id).status = status;
+      }
+      listener.jobStatusChanged(id, status);
+    }
+
+    void ready(String id) {
+      synchronized (this) {
+        job(id).current = job(id).total;
+      }
+      move(id, DriverJobStatus.READY);
+    }
+
+    void finish(String id) {
+      Optional<Path> file;
+      synchronized (this) {
+        Job job = job(id);
+        job.current = job.total;
+        file = job.node.map(nodes::get).map(NodeSpec::file);
+      }
+      file.ifPresent(view::markComplete);
+      move(id, DriverJobStatus.CONCLUDED);
+    }
+
+    void fail(String id, DriverException.Kind kind, String text) {
+      synchronized (this) {
+        job(id).error = Optional.of(new DriverException(kind, text));
+      }
+      move(id, DriverJobStatus.CONCLUDED);
+    }
+
+    @Override
+    public void addNode(NodeSpec node) throws DriverException {
+      call("addNode " + node.name());
+      view.open(node.file(), node.format());
+      addAll(node);
+    }
+
+    @Override
+    public void removeNode(String name) throws DriverException {
+      call("removeNode " + name);
+      if (nodes.remove(name) == null) {
+        throw new DriverException(DriverException.Kind.NOT_FOUND, "no node " + name);
+      }
+    }
+
+    @Override
+    public void transaction(List<TransactionAction> actions) throws DriverException {
+      call("transaction " + actions.size());
+      for (TransactionAction action : actions) {
+        Map<String, BitmapState> bitmaps = bitmapMap(action.target());
+        if (action instanceof TransactionAction.AddBitmap add
+            && bitmaps.containsKey(add.bitmap())) {
+          throw new DriverException(
+              DriverException.Kind.GENERIC, "Bitmap already exists: " + add.bitmap());
+        }
+        if (action instanceof TransactionAction.RemoveBitmap remove
+            && !bitmaps.containsKey(remove.bitmap())) {
+          throw new DriverException(DriverException.Kind.NOT_FOUND, "no bitmap");
+        }
+      }
+      synchronized (this) {
+        for (TransactionAction action : actions) {
+          apply(action);
+        }
+      }
+    }
+
+    private void apply(TransactionAction action) {
+      Map<String, BitmapState> bitmaps = bitmapMap(action.target());
+      switch (action) {
+        case TransactionAction.AddBitmap add ->
+            bitmaps.put(
+                add.bitmap(),
+                new BitmapState(
+                    add.bitmap(), add.granularityBytes(), 0, true, add.persistent(), false));
+        case TransactionAction.RemoveBitmap remove -> bitmaps.remove(remove.bitmap());
+        case TransactionAction.MergeBitmaps merge -> {
+          long dirty =
+              merge.sources().stream()
+                  .mapToLong(name -> requireNonNull(bitmaps.get(name)).dirtyBytes())
+                  .sum();
+          write(merge.target(), merge.bitmap(), dirty);
+        }
+        case TransactionAction.StartBackup backup ->
+            jobs.put(
+                backup.jobId(),
+                new Job(
+                    backup.jobId(),
+                    backup.target(),
+                    JobState.Kind.BACKUP,
+                    backup.backupNode(),
+                    backup.bandwidthBytesPerSecond()));
+      }
+    }
+
+    /// The guest dirties bytes: all recording bitmaps, or one.
+    void guestWrites(String target, long bytes) {
+      bitmapMap(target).keySet().forEach(name -> write(target, name, bytes));
+    }
+
+    private void write(String target, String name, long bytes) {
+      bitmapMap(target)
+          .computeIfPresent(
+              name,
+              (key, old) ->
+                  new BitmapState(
+                      key,
+                      old.granularityBytes(),
+                      old.dirtyBytes() + bytes,
+                      old.recording(),
+                      old.persistent(),
+                      old.inconsistent()));
+    }
+
+    private Map<String, BitmapState> bitmapMap(String target) {
+      return view.bitmapsOf(requireNonNull(drives.get(target)).file());
+    }
+
+    void crashBitmaps() {
+      for (String target : drives.keySet()) {
+        Map<String, BitmapState> bitmaps = bitmapMap(target);
+        bitmaps.values().removeIf(bitmap -> !bitmap.persistent());
+        bitmaps.replaceAll((name, old) -> new BitmapState(name, 65536, 0, false, true, true));
+      }
+    }
+
+    @Override
+    public void startMirror(MirrorSpec mirror) throws DriverException {
+      call("startMirror " + mirror.jobId());
+      synchronized (this) {
+        mirrors.add(mirror);
+        jobs.put(
+            mirror.jobId(),
+            new Job(
+                mirror.jobId(),
+                mirror.target(),
+                JobState.Kind.MIRROR,
+                mirror.mirrorNode(),
+                mirror.bandwidthBytesPerSecond()));
+      }
+    }
+
+    private Job known(String id) throws DriverException {
+      Job job = jobs.get(id);
+      if (job == null) {
+        throw new DriverException(DriverException.Kind.NOT_FOUND, "no job " + id);
+      }
+      return job;
+    }
+
+    @Override
+    public void completeJob(String id) throws DriverException {
+      call("completeJob " + id);
+      synchronized (this) {
+        if (known(id).status != DriverJobStatus.READY) {
+          throw new DriverException(DriverException.Kind.JOB_STATE, "not ready");
+        }
+        known(id).status = DriverJobStatus.PENDING;
+      }
+      listener.jobStatusChanged(id, DriverJobStatus.PENDING);
+    }
+
+    @Override
+    public void finalizeJob(String id) throws DriverException {
+      call("finalizeJob " + id);
+      synchronized (this) {
+        Job job = known(id);
+        if (job.status != DriverJobStatus.PENDING) {
+          throw new DriverException(DriverException.Kind.JOB_STATE, "not pending");
+        }
+        if (refuseFinalize) {
+          throw new DriverException(DriverException.Kind.GENERIC, "cannot finalize");
+        }
+        if (job.kind == JobState.Kind.MIRROR && !job.cancelled) {
+          NodeSpec to = requireNonNull(nodes.get(job.node.orElseThrow()));
+          Map<String, BitmapState> bitmaps = new TreeMap<>(bitmapMap(job.target));
+          drives.put(job.target, to);
+          if (to.format().equals("qcow2")) {
+            bitmapMap(job.target).putAll(bitmaps);
+          }
+        }
+        job.status = DriverJobStatus.CONCLUDED;
+      }
+      listener.jobStatusChanged(id, DriverJobStatus.CONCLUDED);
+    }
+
+    @Override
+    public void cancelJob(String id) throws DriverException {
+      call("cancelJob " + id);
+      synchronized (this) {
+        Job job = known(id);
+        job.cancelled = true;
+        job.status = DriverJobStatus.CONCLUDED;
+      }
+      listener.jobStatusChanged(id, DriverJobStatus.CONCLUDED);
+    }
+
+    @Override
+    public void dismissJob(String id) throws DriverException {
+      call("dismissJob " + id);
+      synchronized (this) {
+        known(id);
+        jobs.remove(id);
+      }
+    }
+
+    @Override
+    public void setJobSpeed(String id, long bandwidth) throws DriverException {
+      call("setJobSpeed " + id);
+      synchronized (this) {
+        known(id).bandwidth = bandwidth;
+      }
+    }
+
+    @Override
+    public synchronized List<JobState> jobs() {
+      view.alive();
+      return jobs.values().stream()
+          .map(job ->
+              new JobState(
+                  job.id,
+                  job.kind,
+                  job.status,
+                  job.current,
+                  job.total,
+                  job.bandwidth,
+                  job.error,
+                  job.cancelled))
+          .toList();
+    }
+
+    @Override
+    public List<BitmapState> bitmaps(String target) {
+      return List.copyOf(bitmapMap(target).values());
+    }
+
+    @Override
+    public DriveStatistics statistics(String target) {
+      return new DriveStatistics(1, 512, 10, 2, 1024, 20, 3, 30, 0);
+    }
+
+    @Override
+    public ImageSizes sizes(String target) throws DriverException {
+      call("sizes " + target);
+      NodeSpec top = requireNonNull(drives.get(target));
+      return new ImageSizes(view.open(top.file(), top.format()).size(), 131072, 262144);
+    }
+
+    @Override
+    public void suspend() throws DriverException {
+      call("suspend");
+      paused = true;
+    }
+
+    @Override
+    public void resume() throws DriverException {
+      call("resume");
+      paused = false;
+    }
+
+    @Override
+    public void stop() {
+      view.alive();
+      stopped = true;
+    }
+
+    @Override
+    public void detach() {
+      view.alive();
+      detached = true;
+    }
+  }
+}
