@@ -23,7 +23,6 @@ import io.tidemark.job.MirrorJob;
 import io.tidemark.job.MirrorLimits;
 import io.tidemark.job.MirrorOptions;
 import io.tidemark.nbd.ExportServer;
-import io.tidemark.nbd.ServerLimits;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -52,6 +51,9 @@ final class EmbeddedDomain implements RunningDomain {
   /// How long an end waits for guest requests that are in flight.
   static final Duration GUEST_END_LIMIT = Duration.ofSeconds(5);
 
+  /// The same when the guest is suspended: for the last answers only.
+  static final Duration SUSPENDED_END_LIMIT = Duration.ofMillis(200);
+
   /// How long an end waits for cancelled jobs; the images of one that hangs longer stay open.
   static final Duration JOB_END_LIMIT = Duration.ofSeconds(30);
 
@@ -70,8 +72,7 @@ final class EmbeddedDomain implements RunningDomain {
   private final String name;
   private final NodeGraph graph;
   private final Map<String, GuestDrive> drives = new LinkedHashMap<>();
-  private final ExportServer server =
-      new ExportServer(ServerLimits.defaults().withCloseTime(GUEST_END_LIMIT));
+  private final ExportServer server = new ExportServer();
   private final Notices notices;
   private final JobTable jobs;
   private final List<Drive.Drained> suspended = new ArrayList<>();
@@ -340,7 +341,8 @@ final class EmbeddedDomain implements RunningDomain {
     notices.end();
     var failures = new ArrayList<DriverException>();
     List<JobTable.Entry> stuck = jobs.cancelAll(JOB_END_LIMIT);
-    server.close();
+    // A suspended guest's requests are held and were never begun: no use in waiting for them.
+    server.close(suspended.isEmpty() ? GUEST_END_LIMIT : SUSPENDED_END_LIMIT);
     var held = new ArrayList<Drive.Drained>();
     drives.values().forEach(drive -> held.add(drive.drive().drain()));
     for (GuestDrive drive : drives.values()) {

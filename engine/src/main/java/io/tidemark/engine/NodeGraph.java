@@ -154,8 +154,9 @@ final class NodeGraph {
   }
 
   private Node open(NodeSpec spec, Optional<Node> backing) throws DriverException {
+    // A read-only image may have been left by a killed process as well: its log is read too.
     OpenOptions options =
-        spec.readOnly() ? OpenOptions.reading() : OpenOptions.readWrite().withRunDir(logDir);
+        (spec.readOnly() ? OpenOptions.reading() : OpenOptions.readWrite()).withRunDir(logDir);
     if (backing.isPresent() && spec.format().equals("raw")) {
       throw DriverErrors.generic(
           "node " + spec.name() + ": " + spec.file() + " is raw and has no backing file");

@@ -130,7 +130,7 @@ public final class ExportServer implements AutoCloseable {
       }
       users = List.copyOf(offer.clients());
     }
-    return end(users, () -> offer.clients().isEmpty());
+    return end(users, () -> offer.clients().isEmpty(), limits.closeTime());
   }
 
   /// What is offered now, in order of adding.
@@ -161,6 +161,12 @@ public final class ExportServer implements AutoCloseable {
   /// the sockets and removes the socket files. Exported nodes stay open. Closing twice is harmless.
   @Override
   public void close() {
+    close(limits.closeTime());
+  }
+
+  /// As [#close], with another patience: short where the requests that are received are known to be
+  /// held, as in a drained drive.
+  public void close(Duration patience) {
     List<ServerListener> open;
     List<ServerConnection> users;
     synchronized (lock) {
@@ -172,20 +178,20 @@ public final class ExportServer implements AutoCloseable {
       offers.clear();
     }
     open.forEach(ServerListener::close);
-    if (!end(users, connections::isEmpty)) {
+    if (!end(users, connections::isEmpty, patience)) {
       LOG.log(
           Level.WARNING,
           "closed while {0} requests have not ended after {1}",
           connections(),
-          limits.closeTime());
+          patience);
     }
   }
 
   /// Stops connections, waits for `done`, then closes what is left and waits a last moment. Returns
   /// whether it came true.
-  private boolean end(Collection<ServerConnection> users, BooleanSupplier done) {
+  private boolean end(Collection<ServerConnection> users, BooleanSupplier done, Duration patience) {
     users.forEach(ServerConnection::stop);
-    if (await(done, limits.closeTime())) {
+    if (await(done, patience)) {
       return true;
     }
     users.forEach(ServerConnection::closeChannel);
