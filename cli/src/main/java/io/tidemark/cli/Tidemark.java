@@ -32,6 +32,7 @@ import picocli.CommandLine.Spec;
     exitCodeOnInvalidInput = Tidemark.USAGE,
     subcommands = {
       DaemonCommand.class,
+      ExportCommand.class,
       ImageCommand.class,
     })
 public final class Tidemark implements Runnable {
