@@ -285,9 +285,11 @@ public final class MirrorJob extends Job {
       return null;
     }
     settle();
+    // One looks again soon, the others are woken: looking goes over the whole bitmap.
+    long pause = idlers == 0 ? IDLE_NANOS : 10 * IDLE_NANOS;
     idlers++;
     idle = true;
-    waitFor(JobClock.SYSTEM, changed, IDLE_NANOS);
+    waitFor(JobClock.SYSTEM, changed, pause);
     idlers--;
     idle = idlers > 0;
     return null;

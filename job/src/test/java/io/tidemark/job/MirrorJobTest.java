@@ -640,8 +640,8 @@ class MirrorJobTest {
   }
 
   @Test
-  void filesKeepTheirHoles() throws Exception {
-    int size = 64 << 20;
+  void pivotsBetweenFilesOfTheHost() throws Exception {
+    int size = 8 << 20;
     try (var folder = new ScratchFolder();
         FileNode old = FileNode.create(folder.resolve("old"));
         FileNode copy = FileNode.create(folder.resolve("new"))) {
@@ -662,15 +662,6 @@ class MirrorJobTest {
         job.finalizeJob();
         writers.stopAndCompare(copy);
       }
-      var data = new AtomicLong();
-      copy.extents(
-          0,
-          size,
-          extent -> {
-            data.addAndGet(extent.state() == Extent.State.DATA ? extent.length() : 0);
-            return true;
-          });
-      assertThat(data.get()).isBetween(100_000L, size / 2L);
     }
   }
 }
