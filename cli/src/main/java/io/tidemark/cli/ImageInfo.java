@@ -191,7 +191,7 @@ final class ImageInfo implements Callable<Integer> {
       return;
     }
     text.append("Snapshot list:\n");
-    text.append(snapshotLine("ID", "TAG", "VM SIZE", "DATE", "VM CLOCK"));
+    text.append(snapshotLine("ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT"));
     for (InternalSnapshot snapshot : snapshots) {
       Duration clock = snapshot.guestClock();
       text.append(
@@ -205,13 +205,17 @@ final class ImageInfo implements Callable<Integer> {
                       clock.toHours(),
                       clock.toMinutesPart(),
                       clock.toSecondsPart(),
-                      clock.toMillisPart())));
+                      clock.toMillisPart()),
+              snapshot.instructions().isPresent()
+                  ? Long.toUnsignedString(snapshot.instructions().getAsLong())
+                  : ""));
     }
   }
 
   private static String snapshotLine(
-      String id, String tag, String size, String date, String clock) {
-    return String.format(Locale.ROOT, "%-9s %-16s %8s%20s%13s\n", id, tag, size, date, clock);
+      String id, String tag, String size, String date, String clock, String instructions) {
+    return String.format(
+        Locale.ROOT, "%-9s %-16s %8s%20s%13s%11s\n", id, tag, size, date, clock, instructions);
   }
 
   private static void specific(
@@ -284,9 +288,9 @@ final class ImageInfo implements Callable<Integer> {
   private static void snapshots(ArrayNode array, Qcow2Image.Information q) {
     for (InternalSnapshot snapshot : q.snapshots()) {
       Instant date = snapshot.date();
-      array
-          .addObject()
-          .put("vm-clock-nsec", snapshot.guestClock().toNanosPart())
+      ObjectNode one = array.addObject();
+      snapshot.instructions().ifPresent(count -> one.put("icount", count));
+      one.put("vm-clock-nsec", snapshot.guestClock().toNanosPart())
           .put("name", snapshot.name())
           .put("date-sec", date.getEpochSecond())
           .put("date-nsec", date.getNano())

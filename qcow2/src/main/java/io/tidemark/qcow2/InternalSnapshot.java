@@ -3,6 +3,7 @@ package io.tidemark.qcow2;
 
 import java.time.Duration;
 import java.time.Instant;
+import java.util.OptionalLong;
 
 /// A snapshot inside the image, as its table records it.
 ///
@@ -13,10 +14,13 @@ import java.time.Instant;
 /// @param guestClock running time of the guest then
 /// @param vmStateBytes size of the saved guest state, 0 when there is none
 /// @param virtualSize size of the disk then, bytes
+/// @param instructions how many the guest had executed, an unsigned number; absent where not
+///   counted
 public record InternalSnapshot(
     String id,
     String name,
     Instant date,
     Duration guestClock,
     long vmStateBytes,
-    long virtualSize) {}
+    long virtualSize,
+    OptionalLong instructions) {}

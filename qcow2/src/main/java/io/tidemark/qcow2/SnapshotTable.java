@@ -11,6 +11,7 @@ import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.OptionalLong;
 
 /// The internal snapshots of an image: read, counted by a check, and kept.
 ///
@@ -40,6 +41,7 @@ record SnapshotTable(List<Entry> entries, long bytes) {
     static final int EXTRA = 40;
     static final int EXTRA_STATE_BYTES = 0; //  u64, in the extra data
     static final int EXTRA_VIRTUAL_SIZE = 8; // u64
+    static final int EXTRA_INSTRUCTIONS = 16; // u64, all ones: not counted
   }
 
   static SnapshotTable read(HostFile file, Header header) throws BlockException {
@@ -128,6 +130,14 @@ record SnapshotTable(List<Entry> entries, long bytes) {
             hasState
                 ? rest.getLong(At.EXTRA_STATE_BYTES)
                 : Integer.toUnsignedLong(fixed.getInt(At.STATE_BYTES)),
-            hasSize ? rest.getLong(At.EXTRA_VIRTUAL_SIZE) : header.virtualSize()));
+            hasSize ? rest.getLong(At.EXTRA_VIRTUAL_SIZE) : header.virtualSize(),
+            instructions(rest, extra)));
+  }
+
+  private static OptionalLong instructions(ByteBuffer rest, int extra) {
+    if (extra < At.EXTRA_INSTRUCTIONS + 8 || rest.getLong(At.EXTRA_INSTRUCTIONS) == -1) {
+      return OptionalLong.empty();
+    }
+    return OptionalLong.of(rest.getLong(At.EXTRA_INSTRUCTIONS));
   }
 }
