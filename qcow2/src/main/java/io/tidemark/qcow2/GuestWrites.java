@@ -106,7 +106,7 @@ final class GuestWrites {
             && tables.entry(cluster + count) == L2Entry.step(entry, count, geometry)) {
           count++;
         }
-        place(cluster, count, L2Entry.host(entry), false, offset, from);
+        fillPlace(cluster, count, L2Entry.host(entry), offset, from);
         return;
       }
       int count = 1;
@@ -135,7 +135,29 @@ final class GuestWrites {
     return !L2Entry.writable(entry) && !keepsPlace(entry);
   }
 
-  /// Fills `count` host clusters and enters them.
+  /// Fills the kept places of zero clusters and enters them as data. The mapping on disk may still
+  /// call them data: so zeroes come first, over every byte, and then the guest's bytes. A power cut
+  /// then shows each sector as it was, as zero, or as written, and never the new bytes among the
+  /// old.
+  private void fillPlace(long cluster, int count, long host, long offset, ByteBuffer from)
+      throws BlockException {
+    long start = cluster << geometry.clusterBits();
+    long end = start + ((long) count << geometry.clusterBits());
+    int bytes = (int) Math.min(from.remaining(), end - offset);
+    int position = from.position();
+    try {
+      if (offset > start || offset + bytes < end) {
+        file.writeZeroes(host, end - start);
+      }
+      write(host + (offset - start), from, bytes);
+      tables.change(cluster, count, host | L2Entry.COPIED, writeBack);
+    } catch (BlockException | RuntimeException e) {
+      from.position(position);
+      throw e;
+    }
+  }
+
+  /// Fills `count` new host clusters and enters them.
   private void place(
       long cluster, int count, long host, boolean fresh, long offset, ByteBuffer from)
       throws BlockException {

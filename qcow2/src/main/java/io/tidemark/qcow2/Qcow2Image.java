@@ -18,6 +18,7 @@ import java.nio.ByteBuffer;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Optional;
+import org.jspecify.annotations.Nullable;
 
 /// An open qcow2 image.
 ///
@@ -79,11 +80,13 @@ public final class Qcow2Image implements FormatNode {
   private final MetadataClusters metadata;
   private final MappingTables tables;
   private final Allocator allocator;
+  private final PersistentBitmaps bitmaps;
   private final WriteBack writeBack;
   private final GuestReads reads;
   private final GuestWrites writes;
   private final InFlight<List<MappingTables.Freed>> inFlight = new InFlight<>();
-  private volatile boolean prepared; // written under this: the first write's work is done
+  private volatile boolean prepared; // the next write may begin; written under this, and by a store
+  private volatile boolean touched; // written under this: whether a write ever began
   private boolean closed; // guarded by this
 
   /// Opens the image in `file` with [Durability#ACKNOWLEDGED]. On success the result owns `file`.
@@ -147,6 +150,7 @@ public final class Qcow2Image implements FormatNode {
     this.metadata = new MetadataClusters(readOnly ? new long[0] : metadata(first, l1, refcounts));
     this.allocator = new Allocator(file, header, refcounts, metadata);
     this.tables = new MappingTables(file, first, l1, allocator, metadata, readOnly);
+    this.bitmaps = new PersistentBitmaps(file, header, allocator, readOnly, () -> prepared = false);
     this.writeBack = new WriteBack(file, header, tables, allocator, inFlight);
     this.reads = new GuestReads(file, first, tables, backing);
     this.writes = new GuestWrites(file, header, tables, allocator, reads, backing, writeBack);
@@ -217,8 +221,13 @@ public final class Qcow2Image implements FormatNode {
     }
   }
 
+  /// The log in use, null when there is none.
+  @Nullable ChangeLog log() {
+    return tables.log();
+  }
+
   private void leaveLog() {
-    ChangeLog log = tables.log();
+    ChangeLog log = log();
     if (log != null) {
       log.close();
     }
@@ -236,15 +245,19 @@ public final class Qcow2Image implements FormatNode {
       if (readOnly) {
         throw new ReadOnlyNodeException(name() + ": image is open read-only");
       }
-      long keep = header.now().autoclear() & Feature.AUTOCLEAR_KEPT;
+      boolean bitmapsKept =
+          bitmaps.intact() && header.now().extension(Header.Extension.BITMAPS).isPresent();
+      long keep = header.now().autoclear() & (bitmapsKept ? Feature.AUTOCLEAR_KEPT : 0);
       if (keep != header.now().autoclear()) {
         header.writeAutoclear(keep);
         file.sync();
       }
-      if (durability == Durability.ACKNOWLEDGED && logPlace.isPresent()) {
+      bitmaps.claimUntracked();
+      if (durability == Durability.ACKNOWLEDGED && logPlace.isPresent() && tables.log() == null) {
         LogPlace place = logPlace.get();
         tables.useLog(ChangeLog.create(place.path(), place.identity(), geometry.clusterBits()));
       }
+      touched = true;
       prepared = true;
     }
   }
@@ -264,15 +277,52 @@ public final class Qcow2Image implements FormatNode {
   }
 
   /// Holds every reference against every refcount, as `qemu-img check` does. Flushes metadata first
-  /// when the image is writable; no guest write may run meanwhile.
+  /// when the image is writable; no guest write may run meanwhile. Memory is bounded whatever the
+  /// image's size.
   public CheckResult check() throws BlockException {
-    throw new UnsupportedOperationException();
+    settle();
+    return new ImageCheck(file, snapshots).run((_, _, _) -> {});
   }
 
-  /// Gives back clusters that are counted as used and that nothing refers to. Refused when the
-  /// image has corruptions. Returns what a check found before.
+  /// Gives back clusters that are counted as used and that nothing refers to; no guest write may
+  /// run meanwhile. Returns what a check found before.
+  ///
+  /// @throws CorruptImageException when the image has corruptions; nothing is changed then
   public CheckResult repairLeaks() throws BlockException {
-    throw new UnsupportedOperationException();
+    CheckResult found = check();
+    if (readOnly) {
+      throw new ReadOnlyNodeException(name() + ": image is open read-only");
+    }
+    if (!found.sound()) {
+      throw new CorruptImageException(
+          name()
+              + ": "
+              + found.corruptions()
+              + " corruptions and "
+              + found.checkErrors()
+              + " errors, wanted none to give leaked clusters back");
+    }
+    if (found.leaks() > 0) {
+      new ImageCheck(file, snapshots)
+          .run((cluster, count, references) -> {
+            for (long i = references; i < count; i++) {
+              allocator.release(cluster, 1);
+            }
+          });
+      file.sync();
+    }
+    return found;
+  }
+
+  /// All metadata is in the file, and nothing is counted ahead.
+  private void settle() throws BlockException {
+    if (touched || (!readOnly && tables.dirty())) {
+      writeBack.run(true); // all is durable
+      writeBack.run(false); // clusters freed just now are given back
+    }
+    if (!readOnly) {
+      allocator.close();
+    }
   }
 
   @Override
@@ -307,7 +357,7 @@ public final class Qcow2Image implements FormatNode {
 
   @Override
   public Optional<BitmapStore> bitmapStore() {
-    return Optional.empty();
+    return geometry.version() < 3 ? Optional.empty() : Optional.of(bitmaps);
   }
 
   @Override
@@ -383,7 +433,7 @@ public final class Qcow2Image implements FormatNode {
 
   @Override
   public void flush() throws BlockException {
-    if (prepared) {
+    if (touched) {
       writeBack.run(true);
     }
   }
@@ -487,13 +537,8 @@ public final class Qcow2Image implements FormatNode {
   }
 
   private void finish() throws BlockException {
-    if (readOnly || !(prepared || tables.dirty())) {
-      return;
-    }
-    writeBack.run(true); // all is durable: the log has done its work
-    writeBack.run(false); // clusters freed just now are given back
+    settle();
     ChangeLog log = tables.log();
-    allocator.close();
     if (log != null) {
       log.remove();
     }

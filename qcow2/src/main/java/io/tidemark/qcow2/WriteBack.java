@@ -166,15 +166,23 @@ final class WriteBack {
 
   /// Takes the counts down of clusters that nothing names and nobody uses any more.
   private void release() {
+    int leaked = 0;
+    String why = "";
     for (List<MappingTables.Freed> runs : inFlight.collect()) {
       for (MappingTables.Freed run : runs) {
         try {
           allocator.release(run.first(), run.count());
         } catch (BlockException e) {
           // Safe because a count that stays is a leak, and the write-back itself succeeded.
-          LOG.log(Level.WARNING, file.name() + ": clusters could not be given back", e);
+          leaked++;
+          why = String.valueOf(e.getMessage());
         }
       }
+    }
+    if (leaked > 0) {
+      LOG.log(
+          Level.WARNING,
+          file.name() + ": " + leaked + " runs of clusters could not be given back: " + why);
     }
   }
 }
