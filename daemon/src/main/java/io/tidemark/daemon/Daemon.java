@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.daemon;
 
-import io.tidemark.domain.Domain;
 import io.tidemark.domain.Domains;
 import io.tidemark.domain.Environment;
-import io.tidemark.domain.Flags;
 import io.tidemark.domain.LibvirtException;
 import io.tidemark.domain.spi.DomainDriver;
 import io.tidemark.domain.spi.ImageService;
@@ -122,20 +120,12 @@ public final class Daemon implements AutoCloseable {
 
   /// Starts the domains marked for it, once in a boot: what was stopped since stays stopped when
   /// the daemon restarts.
-  private void autostart(Domains domains) throws IOException, LibvirtException {
+  private void autostart(Domains domains) throws IOException {
     Path mark = runDir.resolve("autostarted");
     if (Files.exists(mark)) {
       return;
     }
-    for (Domain domain : domains.list(Flags.LIST_INACTIVE)) {
-      try {
-        if (domain.autostart()) {
-          domain.create(0, this);
-        }
-      } catch (LibvirtException e) {
-        LOG.log(Level.ERROR, "domain {0}: autostart: {1}", domain.name(), e.getMessage());
-      }
-    }
+    domains.autostart();
     Files.createFile(mark);
   }
 

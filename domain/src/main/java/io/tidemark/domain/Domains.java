@@ -80,9 +80,9 @@ public final class Domains {
     listeners.remove(listener);
   }
 
-  /// Reads the state store and takes up what ran when the last daemon ended, then starts what is
-  /// marked for autostart. Called once, before clients are served. A domain that cannot be taken up
-  /// or understood is logged; only a store that cannot be read is an error.
+  /// Reads the state store and takes up what ran when the last daemon ended. Called once, before
+  /// clients are served. A domain that cannot be taken up or understood is logged; only a store
+  /// that cannot be read is an error.
   public void restore() throws LibvirtException {
     List<StateStore.Document> lives;
     try {
@@ -110,7 +110,6 @@ public final class Domains {
           "internal error: unable to read the state: " + e.getMessage(),
           e);
     }
-    autostart();
   }
 
   private void restoreDefinition(StateStore.Document document) {
@@ -196,7 +195,10 @@ public final class Domains {
     }
   }
 
-  private void autostart() {
+  /// Starts what is marked for autostart and does not run. Called by the first daemon of a boot,
+  /// after [#restore]: what was stopped since stays stopped when the daemon restarts. A domain that
+  /// cannot be started is logged.
+  public void autostart() {
     for (Domain domain : byName.values()) {
       try {
         if (domain.autostart() && !domain.isActive()) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.rpc;
 
-/// The limits of libvirt's protocol, in its own numbers. A peer that passes one is answered with an
-/// error or, where framing is lost, cut off.
+/// The limits of libvirt's protocol, in its own numbers, and those of our server. A peer that
+/// passes one is answered with an error or, where framing is lost, cut off.
 public final class Limits {
   /// A whole packet, its length word left out.
   public static final int PACKET_BYTES = 33_554_432;
@@ -30,6 +30,24 @@ public final class Limits {
   public static final int AUTH_TYPES = 20;
   public static final int SECURITY_MODEL_CHARS = 257;
   public static final int SECURITY_LABEL_CHARS = 4_097;
+
+  /// Clients of writable sockets at a time.
+  public static final int CLIENTS = 1_000;
+
+  /// Clients of read-only sockets at a time.
+  public static final int READ_ONLY_CLIENTS = 100;
+
+  /// A packet of a read-only client, its length word left out.
+  public static final int READ_ONLY_PACKET_BYTES = 1 << 20;
+
+  /// Calls of one client that are read and not yet answered, as libvirtd.
+  public static final int CALLS_IN_FLIGHT = 5;
+
+  /// Events that wait for one client.
+  public static final int QUEUED_EVENTS = 10_000;
+
+  /// What the events that wait for one client may take.
+  public static final int QUEUED_EVENT_BYTES = 16 << 20;
 
   private Limits() {}
 }

@@ -48,7 +48,15 @@ public final class RpcServer<S> {
       int keepAliveCount) {
     /// As libvirtd, where it has the limit.
     public static Options defaults() {
-      return new Options(1_000, 100, 1 << 20, 5, 10_000, 16 << 20, Duration.ofSeconds(5), 5);
+      return new Options(
+          Limits.CLIENTS,
+          Limits.READ_ONLY_CLIENTS,
+          Limits.READ_ONLY_PACKET_BYTES,
+          Limits.CALLS_IN_FLIGHT,
+          Limits.QUEUED_EVENTS,
+          Limits.QUEUED_EVENT_BYTES,
+          Duration.ofSeconds(5),
+          5);
     }
   }
 

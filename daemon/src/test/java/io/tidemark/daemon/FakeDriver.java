@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.daemon;
+
+import io.tidemark.domain.spi.BitmapState;
+import io.tidemark.domain.spi.DomainDriver;
+import io.tidemark.domain.spi.DriveStatistics;
+import io.tidemark.domain.spi.DriverException;
+import io.tidemark.domain.spi.DriverListener;
+import io.tidemark.domain.spi.ImageService;
+import io.tidemark.domain.spi.ImageSizes;
+import io.tidemark.domain.spi.JobState;
+import io.tidemark.domain.spi.LaunchSpec;
+import io.tidemark.domain.spi.MirrorSpec;
+import io.tidemark.domain.spi.NodeSpec;
+import io.tidemark.domain.spi.RunningDomain;
+import io.tidemark.domain.spi.TransactionAction;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Optional;
+import java.util.concurrent.CopyOnWriteArrayList;
+
+/// Domains that run without anything running: enough for calls about life and for questions. Notes
+/// what it was asked.
+final class FakeDriver implements DomainDriver, ImageService {
+  final List<String> asked = new CopyOnWriteArrayList<>();
+
+  @Override
+  public String domainType() {
+    return "tidemark";
+  }
+
+  @Override
+  public void check(LaunchSpec spec) {}
+
+  @Override
+  public RunningDomain launch(LaunchSpec spec, DriverListener listener) {
+    asked.add("launch " + spec.name());
+    return new FakeDomain(spec.name());
+  }
+
+  @Override
+  public RunningDomain reattach(LaunchSpec spec, DriverListener listener) {
+    asked.add("reattach " + spec.name());
+    return new FakeDomain(spec.name());
+  }
+
+  @Override
+  public Optional<FileStatus> status(Path file) {
+    return Optional.of(new FileStatus(FileKind.REGULAR, 1 << 20));
+  }
+
+  @Override
+  public Image inspect(Path file, String format) {
+    return new Image(file, format, 1 << 20, Optional.empty(), Optional.empty(), List.of());
+  }
+
+  @Override
+  public List<Image> chain(Path file, String format) {
+    return List.of(inspect(file, format));
+  }
+
+  @Override
+  public String probe(Path file) {
+    return "raw";
+  }
+
+  @Override
+  public void create(Path file, String format, long size, Optional<Backing> backing) {}
+
+  @Override
+  public ImageSizes sizes(Path file, String format) {
+    return new ImageSizes(1 << 20, 4_096, 65_536);
+  }
+
+  @Override
+  public void publish(Path temporary, Path file) {}
+
+  @Override
+  public void delete(Path file) {}
+
+  private final class FakeDomain implements RunningDomain {
+    private final String name;
+
+    FakeDomain(String name) {
+      this.name = name;
+    }
+
+    private DriverException no() {
+      return new DriverException(DriverException.Kind.UNSUPPORTED, "a fake has no jobs");
+    }
+
+    @Override
+    public void addNode(NodeSpec node) throws DriverException {
+      throw no();
+    }
+
+    @Override
+    public void removeNode(String node) {}
+
+    @Override
+    public void transaction(List<TransactionAction> actions) throws DriverException {
+      throw no();
+    }
+
+    @Override
+    public void startMirror(MirrorSpec mirror) throws DriverException {
+      throw no();
+    }
+
+    @Override
+    public void completeJob(String id) throws DriverException {
+      throw no();
+    }
+
+    @Override
+    public void finalizeJob(String id) throws DriverException {
+      throw no();
+    }
+
+    @Override
+    public void cancelJob(String id) throws DriverException {
+      throw no();
+    }
+
+    @Override
+    public void dismissJob(String id) throws DriverException {
+      throw no();
+    }
+
+    @Override
+    public void setJobSpeed(String id, long bandwidthBytesPerSecond) throws DriverException {
+      throw no();
+    }
+
+    @Override
+    public List<JobState> jobs() {
+      return List.of();
+    }
+
+    @Override
+    public List<BitmapState> bitmaps(String target) {
+      return List.of();
+    }
+
+    @Override
+    public DriveStatistics statistics(String target) {
+      return new DriveStatistics(1, 2, 3, 4, 5, 6, 7, 8, 0);
+    }
+
+    @Override
+    public ImageSizes sizes(String target) {
+      return new ImageSizes(1 << 20, 4_096, 65_536);
+    }
+
+    @Override
+    public void suspend() {
+      asked.add("suspend " + name);
+    }
+
+    @Override
+    public void resume() {
+      asked.add("resume " + name);
+    }
+
+    @Override
+    public void stop() {
+      asked.add("stop " + name);
+    }
+
+    @Override
+    public void detach() {
+      asked.add("detach " + name);
+    }
+  }
+}
