@@ -15,7 +15,11 @@ public record ByteRange(long offset, long length) {
     return offset + length;
   }
 
+  /// Whether a byte lies in both; an empty range overlaps nothing.
   public boolean overlaps(long otherOffset, long otherLength) {
-    return offset < otherOffset + otherLength && otherOffset < end();
+    return length > 0
+        && otherLength > 0
+        && offset < otherOffset + otherLength
+        && otherOffset < end();
   }
 }

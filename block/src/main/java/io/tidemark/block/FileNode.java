@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.block;
 
+import io.tidemark.linux.Errno;
+import io.tidemark.linux.FileStatus;
+import io.tidemark.linux.LinuxException;
+import io.tidemark.linux.LinuxFile;
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.nio.channels.ClosedChannelException;
 import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
 import java.nio.file.OpenOption;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
-import java.nio.file.attribute.PosixFilePermissions;
 import java.util.Map;
+import java.util.Objects;
+import java.util.OptionalLong;
 import java.util.Set;
 import java.util.concurrent.atomic.AtomicLong;
 import org.jspecify.annotations.Nullable;
@@ -25,6 +31,11 @@ import org.jspecify.annotations.Nullable;
 /// and survive the death of the process; [#flush] makes them survive power. Flushes run one at a
 /// time, because the kernel reports a failed write-back once: two at a time could tell it to one
 /// and success to the other. Those that wait share the next one.
+///
+/// The file is open twice: a channel for bytes, and a descriptor of our own for holes, space and
+/// [ImageLocks]. The descriptor comes first and the channel is opened through it, so that both are
+/// the same file whatever happens to the name. Only the channel is synced, so only one of the two
+/// hears of failed write-back.
 public final class FileNode implements BlockNode {
   private static final int S_IFMT = 0170000;
   private static final int S_IFREG = 0100000;
@@ -36,6 +47,14 @@ public final class FileNode implements BlockNode {
   private final boolean device;
   private final FileChannel channel;
   private volatile long size;
+  private final Identity identity;
+
+  /// The descriptor for holes, space and locks; null until needed when the node takes no locks.
+  private volatile @Nullable LinuxFile extra;
+
+  // Learnt from the first refusal, so that later requests do not ask in vain.
+  private volatile boolean cannotPunch;
+  private volatile boolean cannotZero;
 
   private final Object flushing = new Object();
   private final AtomicLong flushesAsked = new AtomicLong();
@@ -44,13 +63,20 @@ public final class FileNode implements BlockNode {
   /// Why every flush fails from now on (rule 8); null while none has failed. Guarded by flushing.
   private @Nullable BlockException poison;
 
-  private FileNode(Path path, boolean readOnly, boolean device, FileChannel channel)
+  private FileNode(
+      Path path,
+      boolean readOnly,
+      Identity identity,
+      FileChannel channel,
+      @Nullable LinuxFile extra)
       throws IOException {
     this.path = path;
     this.name = path.toString();
     this.readOnly = readOnly;
-    this.device = device;
+    this.identity = identity;
+    this.device = identity.device();
     this.channel = channel;
+    this.extra = extra;
     this.size = channel.size();
   }
 
@@ -61,12 +87,14 @@ public final class FileNode implements BlockNode {
   /// @throws UnsupportedImageException when it is neither a regular file nor a block device
   public static FileNode open(Path path, OpenOptions options) throws BlockException {
     try {
-      boolean device = requireImageFile(path);
-      Set<OpenOption> how =
-          options.readOnly()
-              ? Set.of(StandardOpenOption.READ)
-              : Set.of(StandardOpenOption.READ, StandardOpenOption.WRITE);
-      return opened(path, options.readOnly(), device, FileChannel.open(path, how));
+      Identity identity = Identity.of(path);
+      if (!options.lock()) {
+        // Without locks nothing but the JDK is needed to begin with.
+        FileChannel channel = FileChannel.open(path, channelAccess(options.readOnly()));
+        return opened(path, options.readOnly(), identity, channel, null);
+      }
+      LinuxFile extra = LinuxFile.open(path, access(options.readOnly()));
+      return locked(path, options.readOnly(), extra);
     } catch (IOException e) {
       throw HostErrors.of(path.toString(), e);
     }
@@ -76,43 +104,83 @@ public final class FileNode implements BlockNode {
   /// locks it.
   public static FileNode create(Path path) throws BlockException {
     try {
-      FileChannel channel =
-          FileChannel.open(
-              path,
-              Set.of(
-                  StandardOpenOption.READ, StandardOpenOption.WRITE, StandardOpenOption.CREATE_NEW),
-              PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")));
-      return opened(path, false, false, channel);
+      LinuxFile made = LinuxFile.open(path, LinuxFile.Access.CREATE_NEW);
+      try {
+        return locked(path, false, made);
+      } catch (IOException | RuntimeException e) {
+        Files.deleteIfExists(path);
+        throw e;
+      }
     } catch (IOException e) {
       throw HostErrors.of(path.toString(), e);
     }
   }
 
-  private static FileNode opened(Path path, boolean readOnly, boolean device, FileChannel channel)
-      throws IOException {
+  private static FileNode locked(Path path, boolean readOnly, LinuxFile extra) throws IOException {
     try {
-      return new FileNode(path, readOnly, device, channel);
-    } catch (IOException e) {
-      channel.close();
+      ImageLocks.take(path, extra, readOnly);
+      Identity identity = Identity.of(extra.reopenPath());
+      FileChannel channel = FileChannel.open(extra.reopenPath(), channelAccess(readOnly));
+      return opened(path, readOnly, identity, channel, extra);
+    } catch (IOException | RuntimeException e) {
+      closeAfter(e, extra);
       throw e;
     }
   }
 
-  /// Refuses what is neither a regular file nor a block device. Asked before opening, because
-  /// opening a pipe would wait for its other end.
-  ///
-  /// @return whether it is a block device
-  static boolean requireImageFile(Path path) throws IOException {
-    Map<String, Object> attributes = Files.readAttributes(path, "unix:mode", new LinkOption[0]);
-    int type = attributes.get("mode") instanceof Integer mode ? mode & S_IFMT : 0;
-    if (type != S_IFREG && type != S_IFBLK) {
-      throw new UnsupportedImageException(
-          path
-              + ": neither a regular file nor a block device (file type 0"
-              + Integer.toOctalString(type)
-              + ")");
+  private static FileNode opened(
+      Path path,
+      boolean readOnly,
+      Identity identity,
+      FileChannel channel,
+      @Nullable LinuxFile extra)
+      throws IOException {
+    try {
+      return new FileNode(path, readOnly, identity, channel, extra);
+    } catch (IOException e) {
+      closeAfter(e, channel);
+      throw e;
     }
-    return type == S_IFBLK;
+  }
+
+  private static void closeAfter(Exception failure, AutoCloseable open) {
+    try {
+      open.close();
+    } catch (Exception e) {
+      failure.addSuppressed(e);
+    }
+  }
+
+  private static LinuxFile.Access access(boolean readOnly) {
+    return readOnly ? LinuxFile.Access.READ : LinuxFile.Access.READ_WRITE;
+  }
+
+  private static Set<OpenOption> channelAccess(boolean readOnly) {
+    return readOnly
+        ? Set.of(StandardOpenOption.READ)
+        : Set.of(StandardOpenOption.READ, StandardOpenOption.WRITE);
+  }
+
+  /// Which file it is, and of what kind.
+  record Identity(long container, long inode, boolean device) {
+    /// Refuses what is neither a regular file nor a block device. Asked before opening, because
+    /// opening a pipe would wait for its other end.
+    static Identity of(Path path) throws IOException {
+      Map<String, Object> attributes =
+          Files.readAttributes(path, "unix:mode,dev,ino", new LinkOption[0]);
+      int type = attributes.get("mode") instanceof Integer mode ? mode & S_IFMT : 0;
+      if (type != S_IFREG && type != S_IFBLK) {
+        throw new UnsupportedImageException(
+            path
+                + ": neither a regular file nor a block device (file type 0"
+                + Integer.toOctalString(type)
+                + ")");
+      }
+      return new Identity(
+          attributes.get("dev") instanceof Long dev ? dev : -1,
+          attributes.get("ino") instanceof Long inode ? inode : -1,
+          type == S_IFBLK);
+    }
   }
 
   /// The file's path.
@@ -177,11 +245,22 @@ public final class FileNode implements BlockNode {
     }
   }
 
+  /// May-unmap punches a hole where the file system can; else, and for no-unmap, the range is
+  /// zeroed in place, by the file system or by writing.
   @Override
   public void writeZeroes(long offset, long length, ZeroMode mode) throws BlockException {
     checkWritable();
     check(offset, length);
+    if (length == 0) {
+      return;
+    }
     try {
+      if (mode == ZeroMode.MAY_UNMAP && punch(offset, length)) {
+        return;
+      }
+      if (zeroRange(offset, length)) {
+        return;
+      }
       long end = offset + length;
       for (long at = offset; at < end; ) {
         int part = (int) Math.min(Zeroes.BLOCK, end - at);
@@ -193,9 +272,77 @@ public final class FileNode implements BlockNode {
     }
   }
 
+  /// Punches a hole; where the file system cannot, nothing changes.
   @Override
   public void discard(long offset, long length) throws BlockException {
-    writeZeroes(offset, length, ZeroMode.MAY_UNMAP);
+    checkWritable();
+    check(offset, length);
+    try {
+      punch(offset, length);
+    } catch (IOException e) {
+      throw HostErrors.of(place("discard", offset), e);
+    }
+  }
+
+  /// @return false when the file system or device cannot, and nothing changed
+  private boolean punch(long offset, long length) throws IOException {
+    if (cannotPunch) {
+      return false;
+    }
+    try {
+      extra().punchHole(offset, length);
+      return true;
+    } catch (LinuxException e) {
+      cannotPunch |= e.unsupported();
+      return refused(e);
+    }
+  }
+
+  private boolean zeroRange(long offset, long length) throws IOException {
+    if (cannotZero) {
+      return false;
+    }
+    try {
+      extra().zeroRange(offset, length);
+      return true;
+    } catch (LinuxException e) {
+      cannotZero |= e.unsupported();
+      return refused(e);
+    }
+  }
+
+  /// False for what may be done another way: an unknown call, or a range that a device does not
+  /// take because it is not aligned to its blocks.
+  private boolean refused(LinuxException e) throws LinuxException {
+    if (e.unsupported() || (device && e.errno() == Errno.EINVAL)) {
+      return false;
+    }
+    throw e;
+  }
+
+  /// The descriptor for what a channel cannot do. Opened by name when the node was opened without
+  /// locks, and then held against what the node was opened on.
+  private LinuxFile extra() throws IOException {
+    LinuxFile open = extra;
+    if (open != null) {
+      return open;
+    }
+    synchronized (this) {
+      if (extra == null) {
+        if (!channel.isOpen()) {
+          throw new ClosedChannelException();
+        }
+        LinuxFile candidate = LinuxFile.open(path, access(readOnly));
+        FileStatus status = candidate.status();
+        if (status.device() != identity.container() || status.inode() != identity.inode()) {
+          candidate.close();
+          throw new TransportException(
+              name + ": another file has taken this name since it was opened");
+        }
+        extra = candidate;
+      }
+      return Objects.requireNonNull(extra);
+    }
   }
 
   @Override
@@ -223,8 +370,51 @@ public final class FileNode implements BlockNode {
   @Override
   public void extents(long offset, long length, ExtentVisitor visitor) throws BlockException {
     check(offset, length);
-    if (length > 0) {
-      visitor.visit(new Extent(offset, length, Extent.State.DATA, offset, false));
+    long end = offset + length;
+    for (long at = offset; at < end; ) {
+      Extent extent;
+      try {
+        extent = extentAt(at, end);
+      } catch (IOException e) {
+        throw HostErrors.of(place("seek", at), e);
+      }
+      if (!visitor.visit(extent)) {
+        return;
+      }
+      at = extent.end();
+    }
+  }
+
+  /// Holes are zeroes with a place; a file system that does not tell has data everywhere.
+  private Extent extentAt(long at, long end) throws IOException {
+    var state = Extent.State.DATA;
+    long until = end;
+    if (!device) {
+      try {
+        OptionalLong data = extra().seekData(at);
+        if (data.isEmpty() || data.getAsLong() > at) {
+          state = Extent.State.ZERO;
+          until = data.orElse(end);
+        } else {
+          // A hole that starts right here was made since; the next look will find it.
+          until = Math.max(at + 1, extra().seekHole(at).orElse(end));
+        }
+      } catch (LinuxException e) {
+        if (!e.unsupported() && e.errno() != Errno.EINVAL) {
+          throw e;
+        }
+      }
+    }
+    until = Math.min(until, end);
+    return new Extent(at, until - at, state, at, false);
+  }
+
+  @Override
+  public long allocatedBytes() throws BlockException {
+    try {
+      return device ? size : extra().status().allocatedBytes();
+    } catch (IOException e) {
+      throw HostErrors.of(name, e);
     }
   }
 
@@ -240,12 +430,7 @@ public final class FileNode implements BlockNode {
     }
     try {
       synchronized (this) {
-        if (newSize < size) {
-          channel.truncate(newSize);
-        } else if (newSize > size) {
-          // The last byte is a hole's end: the file grows without taking space for what is between.
-          writeFully(newSize - 1, Zeroes.of(1));
-        }
+        extra().truncate(newSize);
         size = newSize;
       }
     } catch (IOException e) {
@@ -255,10 +440,21 @@ public final class FileNode implements BlockNode {
 
   @Override
   public void close() throws BlockException {
+    // The channel first: nothing is written once the locks are gone.
     try {
-      channel.close();
+      try {
+        channel.close();
+      } finally {
+        closeExtra();
+      }
     } catch (IOException e) {
       throw HostErrors.of(name + ": close", e);
+    }
+  }
+
+  private synchronized void closeExtra() throws IOException {
+    if (extra != null) {
+      extra.close();
     }
   }
 

@@ -2,6 +2,7 @@
 package io.tidemark.block;
 
 import io.tidemark.block.spi.ImageFormat;
+import io.tidemark.linux.Folders;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
@@ -153,7 +154,7 @@ public final class ImageOpener {
   public String probe(Path path) throws BlockException {
     ByteBuffer head = ByteBuffer.allocate(PROBE_BYTES);
     try {
-      FileNode.requireImageFile(path);
+      FileNode.Identity.of(path);
       try (FileChannel channel = FileChannel.open(path, StandardOpenOption.READ)) {
         int at = 0;
         while (head.hasRemaining()) {
@@ -239,8 +240,8 @@ public final class ImageOpener {
     if (folder == null) {
       return;
     }
-    try (FileChannel channel = FileChannel.open(folder, StandardOpenOption.READ)) {
-      channel.force(true);
+    try {
+      Folders.sync(folder);
     } catch (IOException e) {
       throw HostErrors.of(folder + ": sync", e);
     }

@@ -50,7 +50,11 @@ public final class RangeLock {
   /// Waits until no other holder overlaps the range, uninterruptibly. An empty range overlaps
   /// nothing.
   public Held lock(long offset, long length) {
-    var entry = new Entry(offset, new ByteRange(offset, length).end());
+    long end = new ByteRange(offset, length).end();
+    if (length == 0) {
+      return () -> {};
+    }
+    var entry = new Entry(offset, end);
     synchronized (this) {
       int blockers = 0;
       for (Entry e = anchor.next; e != anchor; e = e.next) {

@@ -7,11 +7,18 @@ import java.io.IOException;
 public final class LinuxException extends IOException {
   private static final long serialVersionUID = 1L;
 
+  private final String call;
   private final int errno;
 
   LinuxException(String place, String call, int errno) {
     super(place + ": " + call + ": " + Errno.describe(errno));
+    this.call = call;
     this.errno = errno;
+  }
+
+  /// The call and what it met, without the place: `open: ENOENT: no such file`.
+  public String reason() {
+    return call + ": " + Errno.describe(errno);
   }
 
   /// The number, to be compared with the constants of [Errno].
