@@ -1,27 +1,584 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.domain;
 
+import static io.tidemark.domain.Refusals.assertRefused;
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.assertj.core.api.Assertions.catchThrowableOfType;
 
+import io.tidemark.domain.spi.DriverException;
+import io.tidemark.domain.spi.DriverJobStatus;
+import io.tidemark.domain.spi.ImageService;
+import io.tidemark.domain.spi.MirrorSpec;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.concurrent.CountDownLatch;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.Arguments;
+import org.junit.jupiter.params.provider.MethodSource;
 
 class BlockCopyTest {
   private static final String JOB = "copy-vda-libvirt-2-format";
-  private final Daemon daemon = new Daemon(Daemon.usualMachine());
+  private static final String DEST = "<disk type='file'><source file='/img/copy'/></disk>";
+  private final Machine machine = Daemon.usualMachine();
+  private final Daemon daemon = new Daemon(machine);
+
+  private static String part(String xml, String from, String to) {
+    int start = xml.indexOf(from);
+    return xml.substring(start, xml.indexOf(to, start) + to.length());
+  }
+
+  /// The live `<disk>` of vda without white space between elements.
+  private static String vda(Domain domain, int flags) throws LibvirtException {
+    return part(domain.xmlDesc(flags), "<disk", "</disk>").replaceAll(">\\s+<", "><");
+  }
 
   @Test
   void pivotMovesTheGuestToTheCopy() throws LibvirtException {
     Domain domain = daemon.startTransient();
     domain.blockRebase("vda", "/img/copy", 0, Flags.REBASE_COPY);
+    assertThat(vda(domain, 0))
+        .contains(
+            "<mirror type='file' file='/img/copy' format='qcow2' job='copy'>"
+                + "<format type='qcow2'/><source file='/img/copy' index='4'/><backingStore/></mirror>"
+                + "<target");
     daemon.running().ready(JOB);
     assertThat(daemon.awaitEvents(2))
         .containsExactly("BLOCK_JOB /img/a.qcow2 COPY READY", "BLOCK_JOB_2 vda COPY READY");
+    assertThat(vda(domain, 0)).contains("job='copy' ready='yes'>");
     domain.blockJobAbort("vda", Flags.ABORT_PIVOT);
     assertThat(daemon.takeEvents())
         .containsExactly("BLOCK_JOB /img/copy COPY COMPLETED", "BLOCK_JOB_2 vda COPY COMPLETED");
     assertThat(daemon.running().writesTo("vda")).isEqualTo("/img/copy");
-    assertThat(domain.xmlDesc(0))
-        .contains("<source file='/img/copy' index='4'/>\n      <backingStore/>");
+    assertThat(vda(domain, 0))
+        .isEqualTo(
+            "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
+                + "<source file='/img/copy' index='4'/><backingStore/>"
+                + "<target dev='vda' bus='virtio'/><alias name='virtio-disk0'/></disk>");
     assertThat(domain.blockJobInfo("vda", 0)).isEmpty();
+    assertThat(daemon.running().nodes)
+        .containsOnlyKeys("libvirt-1-format", "libvirt-3-format", "libvirt-4-format");
+    assertThat(daemon.running().jobIds()).isEmpty();
+  }
+
+  @Test
+  void shallowCopyStandsOnTheSourcesBackingChain() throws LibvirtException {
+    Domain domain = daemon.startTransient();
+    domain.blockRebase("/img/a.qcow2", "/img/copy", 0, Flags.REBASE_COPY | Flags.REBASE_SHALLOW);
+    assertThat(machine.opened("/img/copy").backing())
+        .hasValueSatisfying(backing -> assertThat(backing.name()).isEqualTo("/img/base.qcow2"));
+    assertThat(vda(domain, 0))
+        .contains("<source file='/img/copy' index='4'/></mirror>")
+        .doesNotContain("index='4'/><backingStore/>");
+    MirrorSpec mirror = daemon.running().mirrors.getFirst();
+    assertThat(mirror.shallow()).isTrue();
+    assertThat(mirror.targetIsZero()).isTrue();
+    daemon.running().ready(JOB);
+    daemon.awaitEvents(2);
+    domain.blockJobAbort("vda", Flags.ABORT_PIVOT);
+    assertThat(vda(domain, 0))
+        .contains(
+            "<source file='/img/copy' index='4'/><backingStore type='file' index='3'>"
+                + "<format type='qcow2'/><source file='/img/base.qcow2'/><backingStore/>");
+  }
+
+  @Test
+  void reusedShallowTargetKeepsTheChainInItsHeader() throws LibvirtException {
+    machine.image("/img/other.qcow2", "qcow2", 8 << 20);
+    machine.image("/img/copy", "qcow2", 8 << 20, "/img/other.qcow2");
+    Domain domain = daemon.startTransient();
+    domain.blockRebase(
+        "vda", "/img/copy", 0, Flags.REBASE_COPY | Flags.REBASE_SHALLOW | Flags.REBASE_REUSE_EXT);
+    assertThat(vda(domain, 0))
+        .contains(
+            "index='4'/><backingStore type='file' index='5'><format type='qcow2'/>"
+                + "<source file='/img/other.qcow2'/><backingStore/></backingStore></mirror>");
+    assertThat(daemon.running().mirrors.getFirst().targetIsZero()).isFalse();
+  }
+
+  @Test
+  void abortLeavesTheCopyAndTheGuestWhereTheyAre() throws LibvirtException {
+    Domain domain = daemon.startTransient();
+    domain.blockCopy("vda", DEST, List.of(), 0);
+    domain.blockJobAbort("vda", 0);
+    assertThat(daemon.takeEvents())
+        .containsExactly("BLOCK_JOB /img/a.qcow2 COPY CANCELED", "BLOCK_JOB_2 vda COPY CANCELED");
+    assertThat(machine.has("/img/copy")).isTrue();
+    assertThat(daemon.running().writesTo("vda")).isEqualTo("/img/a.qcow2");
+    assertThat(vda(domain, 0)).doesNotContain("mirror");
+    // the disk is free again, and numbers go on
+    domain.blockCopy("vda", DEST.replace("copy", "copy2"), List.of(), 0);
+    assertThat(vda(domain, 0)).contains("<source file='/img/copy2' index='5'/>");
+  }
+
+  @Test
+  void asynchronousAbortReturnsAtOnce() throws LibvirtException {
+    Domain domain = daemon.startTransient();
+    domain.blockCopy("vda", DEST, List.of(), 0);
+    domain.blockJobAbort("vda", Flags.ABORT_ASYNC);
+    assertThat(daemon.awaitEvents(2)).last().isEqualTo("BLOCK_JOB_2 vda COPY CANCELED");
+  }
+
+  @Test
+  void failureDropsTheMirrorAndSaysSo() throws LibvirtException {
+    Domain domain = daemon.startTransient();
+    domain.blockCopy("vda", DEST, List.of(), 0);
+    daemon.running().fail(JOB, DriverException.Kind.OUT_OF_SPACE, "write: no space");
+    assertThat(daemon.awaitEvents(2))
+        .containsExactly("BLOCK_JOB /img/a.qcow2 COPY FAILED", "BLOCK_JOB_2 vda COPY FAILED");
+    assertThat(vda(domain, 0)).doesNotContain("mirror");
+    assertRefused(
+        () -> domain.blockJobAbort("vda", 0),
+        8,
+        10,
+        "invalid argument: disk vda does not have an active block job");
+  }
+
+  @Test
+  void persistentDefinitionFollowsATransientJobsPivot() throws LibvirtException {
+    Domain domain = daemon.startPersistent();
+    assertRefused(
+        () -> domain.blockCopy("vda", DEST, List.of(), 0),
+        55,
+        10,
+        "Requested operation is not valid: domain is not transient");
+    assertThat(machine.has("/img/copy")).isFalse();
+    domain.blockCopy("vda", DEST.replace("</disk>", "<driver type='raw'/></disk>"), List.of(), 4);
+    daemon.running().ready(JOB);
+    daemon.awaitEvents(2);
+    domain.blockJobAbort("vda", Flags.ABORT_PIVOT);
+    assertThat(vda(domain, Flags.XML_INACTIVE))
+        .isEqualTo(
+            "<disk type='file' device='disk'><driver name='qemu' type='raw'/>"
+                + "<source file='/img/copy'/><backingStore/>"
+                + "<target dev='vda' bus='virtio'/></disk>");
+    domain.destroy(0);
+    domain.create(0, Daemon.CLIENT);
+    assertThat(vda(domain, 0)).contains("<source file='/img/copy' index='2'/>");
+  }
+
+  @Test
+  void currentReachesTheEndOnlyWhenReady() throws LibvirtException {
+    Domain domain = daemon.startTransient();
+    domain.blockRebase("vda", "/img/copy", 1_500_000, 8 | 64);
+    FakeDriver.Job job = daemon.running().job(JOB);
+    job.current = job.total;
+    assertThat(domain.blockJobInfo("vda", 0))
+        .hasValue(new BlockJobInfo(BlockJobType.COPY, 2, (1 << 20) - 1, 1 << 20));
+    assertThat(domain.blockJobInfo("vda", Flags.BANDWIDTH_BYTES))
+        .hasValue(new BlockJobInfo(BlockJobType.COPY, 1_500_000, (1 << 20) - 1, 1 << 20));
+    job.current = 0;
+    job.total = 0;
+    assertThat(domain.blockJobInfo("vda", 0))
+        .hasValue(new BlockJobInfo(BlockJobType.COPY, 2, 0, 1));
+    daemon.running().ready(JOB);
+    daemon.awaitEvents(2);
+    assertThat(domain.blockJobInfo("vda", 0))
+        .hasValue(new BlockJobInfo(BlockJobType.COPY, 2, 1, 1));
+    domain.blockJobSetSpeed("vda", 3, 0);
+    assertThat(job.bandwidth).isEqualTo(3 << 20);
+  }
+
+  @Test
+  void secondEndOfAJobIsRefused() throws LibvirtException {
+    Domain domain = daemon.startTransient();
+    domain.blockRebase("vda", "/img/copy", 0, Flags.REBASE_COPY);
+    assertRefused(
+        () -> domain.blockJobAbort("vda", Flags.ABORT_PIVOT),
+        83,
+        10,
+        "block copy still active: block job 'copy-vda-libvirt-2-format' not ready for pivot yet");
+    assertThat(domain.blockJobInfo("vda", 0)).isPresent();
+  }
+
+  @Test
+  void destroyDuringACopyReleasesWhoWaitsForItsEnd() throws Exception {
+    Domain domain = daemon.startTransient();
+    domain.blockRebase("vda", "/img/copy", 0, Flags.REBASE_COPY);
+    daemon.running().ready(JOB);
+    daemon.awaitEvents(2);
+    daemon.running().holdCompletion = true;
+    var done = new CountDownLatch(1);
+    Thread.ofVirtual()
+        .start(() -> {
+          try {
+            domain.blockJobAbort("vda", Flags.ABORT_PIVOT);
+          } catch (LibvirtException e) {
+            throw new IllegalStateException(e);
+          }
+          done.countDown();
+        });
+    Daemon.await(() -> daemon.running().calls.contains("completeJob " + JOB));
+    domain.destroy(0);
+    assertThat(done.await(10, java.util.concurrent.TimeUnit.SECONDS)).isTrue();
+    assertThat(daemon.takeEvents()).containsExactly("STOPPED_DESTROYED");
+  }
+
+  @Test
+  void recordThatCannotBeWrittenGivesThePivotUp() throws LibvirtException {
+    Domain domain = daemon.startTransient();
+    domain.blockRebase("vda", "/img/copy", 0, Flags.REBASE_COPY);
+    daemon.running().ready(JOB);
+    daemon.awaitEvents(2);
+    daemon.view.failWrites(true);
+    assertRefused(
+        () -> domain.blockJobAbort("vda", Flags.ABORT_PIVOT),
+        9,
+        10,
+        "operation failed: block job 'copy-vda-libvirt-2-format' failed while pivoting:"
+            + " cannot write the live record: no space left");
+    assertThat(daemon.running().writesTo("vda")).isEqualTo("/img/a.qcow2");
+    assertThat(vda(domain, 0)).contains("/img/a.qcow2");
+    assertThat(daemon.takeEvents()).last().isEqualTo("BLOCK_JOB_2 vda COPY FAILED");
+  }
+
+  @Test
+  void pivotThatCannotBeFinalizedIsTakenBack() throws LibvirtException {
+    Domain domain = daemon.startTransient();
+    domain.blockRebase("vda", "/img/copy", 0, Flags.REBASE_COPY);
+    daemon.running().ready(JOB);
+    daemon.awaitEvents(2);
+    daemon.running().refuseFinalize = true;
+    assertThatThrownBy(() -> domain.blockJobAbort("vda", Flags.ABORT_PIVOT))
+        .isInstanceOf(LibvirtException.class)
+        .hasMessageContaining("cannot finalize");
+    assertThat(daemon.running().writesTo("vda")).isEqualTo("/img/a.qcow2");
+    assertThat(vda(domain, 0)).contains("/img/a.qcow2").doesNotContain("copy");
+    assertThat(machine.document(io.tidemark.domain.spi.StateStore.Kind.LIVE, "vm").orElseThrow())
+        .contains("/img/a.qcow2")
+        .doesNotContain("pivoted");
+  }
+
+  @Test
+  void startThatFailsRemovesWhatItMadeAndOnlyThat() throws LibvirtException {
+    Domain domain = daemon.startTransient();
+    daemon.running().failOn("startMirror", DriverException.Kind.IMAGE_BUSY, "write lock");
+    assertRefused(
+        () -> domain.blockCopy("vda", DEST, List.of(), 0),
+        1,
+        10,
+        "internal error: unable to start the block copy: write lock");
+    assertThat(machine.has("/img/copy")).isFalse();
+    assertThat(daemon.running().nodes).doesNotContainKey("libvirt-4-format");
+    assertThat(machine.document(io.tidemark.domain.spi.StateStore.Kind.LIVE, "vm").orElseThrow())
+        .doesNotContain("<copy ");
+    machine.image("/img/copy", "qcow2", 8 << 20);
+    daemon.running().failOn("startMirror", DriverException.Kind.IMAGE_BUSY, "write lock");
+    assertThatThrownBy(() -> domain.blockCopy("vda", DEST, List.of(), Flags.COPY_REUSE_EXT))
+        .isInstanceOf(LibvirtException.class);
+    assertThat(machine.has("/img/copy")).isTrue();
+  }
+
+  @Test
+  void tuningReachesTheDriver() throws LibvirtException {
+    Domain domain = daemon.startTransient();
+    domain.blockCopy(
+        "vda",
+        DEST,
+        List.of(
+            new TypedParam.ULLong("bandwidth", 5),
+            new TypedParam.UInt("granularity", 4096),
+            new TypedParam.ULLong("buf-size", 1 << 20)),
+        Flags.COPY_SYNCHRONOUS_WRITES);
+    assertThat(daemon.running().mirrors)
+        .containsExactly(
+            new MirrorSpec(JOB, "vda", "libvirt-4-format", false, true, 4096, 5, 1 << 20, true));
+  }
+
+  interface Verb {
+    void on(Domain domain) throws LibvirtException;
+  }
+
+  /// Numbers, domains and texts as libvirt 9.0.0 gives them, where they are not QEMU's words.
+  static Stream<Arguments> refusals() {
+    int copy = Flags.REBASE_COPY;
+    return Stream.of(
+        refused(
+            d -> d.blockRebase("vda", "/x", 0, 0x80),
+            8,
+            10,
+            "unsupported flags (0x80) in function qemuDomainBlockRebase"),
+        refused(d -> d.blockRebase("vda", "/x", 0, 2), 8, 20, "use of flags requires a copy job"),
+        refused(
+            d -> d.blockRebase("vda", null, 0, copy),
+            8,
+            20,
+            "base in virDomainBlockRebase must not be NULL"),
+        refused(
+            d -> d.blockRebase("vda", "/x", 0, copy | 16),
+            74,
+            10,
+            "argument unsupported: Relative backing during copy not supported yet"),
+        refused(
+            d -> d.blockRebase("vda", null, 0, 16),
+            8,
+            10,
+            "invalid argument: flag VIR_DOMAIN_BLOCK_REBASE_RELATIVE is valid only with non-null"
+                + " base"),
+        refused(
+            d -> d.blockRebase("vda", "/x", -1, copy),
+            82,
+            10,
+            "numerical overflow: bandwidth must be less than 8796093022207"),
+        refused(
+            d -> d.blockRebase("vda", "/x", 8796093022208L, copy),
+            82,
+            10,
+            "numerical overflow: bandwidth must be less than 8796093022207"),
+        refused(
+            d -> d.blockRebase("vdz", "/x", 0, copy),
+            8,
+            10,
+            "invalid argument: disk 'vdz' not found in domain"),
+        refused(
+            d -> d.blockRebase("vda[1]", "/x", 0, copy),
+            8,
+            10,
+            "invalid argument: disk 'vda[1]' not found in domain"),
+        refused(
+            d -> d.blockRebase("/img/base.qcow2", "/x", 0, copy),
+            8,
+            10,
+            "invalid argument: disk '/img/base.qcow2' not found in domain"),
+        refused(
+            d -> d.blockRebase("vda", "x", 0, copy),
+            8,
+            10,
+            "invalid argument: absolute path must be used as block copy target"),
+        refused(
+            d -> d.blockRebase("vda", "", 0, copy),
+            8,
+            10,
+            "invalid argument: absolute path must be used as block copy target"),
+        refused(
+            d -> d.blockRebase("vda", "/x", 0, copy | 1 | 4),
+            67,
+            10,
+            "unsupported configuration: shallow copy of disk 'vda' into a raw file is not"
+                + " possible"),
+        refused(
+            d -> d.blockRebase("vda", "/img/base.qcow2", 0, copy),
+            67,
+            10,
+            "unsupported configuration: external destination file for disk vda already exists and"
+                + " is not a block device: /img/base.qcow2"),
+        refused(
+            d -> d.blockRebase("vda", "/folder", 0, copy),
+            67,
+            10,
+            "unsupported configuration: external destination file for disk vda already exists and"
+                + " is not a block device: /folder"),
+        refused(
+            d -> d.blockRebase("vda", "/img/no", 0, copy | 2),
+            38,
+            10,
+            "missing destination file for disk vda: /img/no: No such file or directory"),
+        refused(
+            d -> d.blockRebase("vda", "/img/no", 0, copy | 32),
+            38,
+            10,
+            "missing destination file for disk vda: /img/no: No such file or directory"),
+        refused(
+            d -> d.blockRebase("vda", "/missing/x", 0, copy),
+            38,
+            10,
+            "failed to create copy target: No such file or directory"),
+        refused(
+            d -> d.blockRebase("vda", "/img/spare", 0, copy | 2 | 32),
+            8,
+            10,
+            "invalid argument: blockdev flag requested for disk vda, but file '/img/spare' is not"
+                + " a block device"),
+        refused(
+            d -> d.blockCopy("vda", "disk", List.of(), 0),
+            35,
+            20,
+            "(disk_definition):1: Start tag expected, '<' not found\ndisk\n^"),
+        refused(
+            d -> d.blockCopy("vda", "<domain/>", List.of(), 0),
+            27,
+            5,
+            "XML error: expecting root element of 'disk', not 'domain'"),
+        refused(
+            d -> d.blockCopy("vda", "<disk type='file'/>", List.of(), 0),
+            19,
+            20,
+            "missing source information for device"),
+        refused(
+            d -> d.blockCopy("vda", "<disk><source/></disk>", List.of(), 0),
+            19,
+            20,
+            "missing source information for device"),
+        refused(
+            d ->
+                d.blockCopy(
+                    "vda", DEST.replace("</disk>", "<driver type='foo'/></disk>"), List.of(), 0),
+            67,
+            20,
+            "unsupported configuration: unknown driver format value 'foo'"),
+        refused(
+            d ->
+                d.blockCopy(
+                    "vda",
+                    DEST.replace(
+                        "</disk>",
+                        "<backingStore><format type='qcow2'/><source file='/img/base.qcow2'/>"
+                            + "</backingStore></disk>"),
+                    List.of(),
+                    0),
+            8,
+            10,
+            "invalid argument: backingStore of mirror without VIR_DOMAIN_BLOCK_COPY_SHALLOW"
+                + " doesn't make sense"),
+        refused(
+            d -> d.blockCopy("vda", DEST, List.of(), 16),
+            8,
+            10,
+            "unsupported flags (0x10) in function qemuDomainBlockCopy"),
+        param(
+            new TypedParam.UInt("nosuch", 1),
+            74,
+            0,
+            "argument unsupported: parameter 'nosuch' not supported"),
+        param(
+            new TypedParam.UInt("granularity", 1000),
+            8,
+            10,
+            "invalid argument: granularity must be power of 2"),
+        param(
+            new TypedParam.ULLong("bandwidth", Long.MIN_VALUE),
+            8,
+            10,
+            "invalid argument: bandwidth must be less than '9223372036854775807' bytes/s"
+                + " (8796093022207 MiB/s)"),
+        refused(
+            d -> d.blockJobAbort("vda", 4),
+            8,
+            10,
+            "unsupported flags (0x4) in function qemuDomainBlockJobAbort"),
+        refused(
+            d -> d.blockJobAbort("vda", 0),
+            8,
+            10,
+            "invalid argument: disk vda does not have an active block job"),
+        refused(
+            d -> d.blockJobSetSpeed("vda", 1, 0),
+            8,
+            10,
+            "invalid argument: disk vda does not have an active block job"),
+        refused(
+            d -> d.blockJobSetSpeed("vda", -1, 0),
+            82,
+            10,
+            "numerical overflow: bandwidth must be less than 8796093022207"),
+        refused(
+            d -> d.blockJobSetSpeed("vda", 1, 2),
+            8,
+            10,
+            "unsupported flags (0x2) in function qemuDomainBlockJobSetSpeed"),
+        refused(
+            d -> d.blockJobInfo("vda", 2),
+            8,
+            10,
+            "unsupported flags (0x2) in function qemuDomainGetBlockJobInfo"),
+        refused(
+            d -> d.blockRebase("vda", null, 0, 0),
+            3,
+            10,
+            "this function is not supported by the connection driver: virDomainBlockRebase"));
+  }
+
+  private static Arguments refused(Verb verb, int code, int domain, String text) {
+    return Arguments.of(verb, code, domain, text);
+  }
+
+  private static Arguments param(TypedParam param, int code, int domain, String text) {
+    return refused(d -> d.blockCopy("vda", DEST, List.of(param), 0), code, domain, text);
+  }
+
+  @ParameterizedTest
+  @MethodSource("refusals")
+  void refusesInLibvirtsWordsAndChangesNothing(Verb verb, int code, int error, String text)
+      throws LibvirtException {
+    machine.image("/img/spare", "raw", 8 << 20);
+    machine.others.put(
+        Path.of("/folder"), new ImageService.FileStatus(ImageService.FileKind.OTHER, 0));
+    Domain domain = daemon.startTransient();
+    String before = domain.xmlDesc(0);
+    List<String> files = machine.files();
+    assertRefused(() -> verb.on(domain), code, error, text);
+    assertThat(domain.xmlDesc(0)).isEqualTo(before);
+    assertThat(machine.files()).isEqualTo(files);
+    assertThat(daemon.takeEvents()).isEmpty();
+  }
+
+  @Test
+  void everyBlockVerbOnAStoppedDomainSaysSo() throws LibvirtException {
+    Domain domain = daemon.domains.defineXml(Daemon.usualXml(), 0);
+    String text = "Requested operation is not valid: domain is not running";
+    assertRefused(() -> domain.blockRebase("vda", "/x", 0, 8), 55, 20, text);
+    assertRefused(() -> domain.blockCopy("vda", DEST, List.of(), 4), 55, 20, text);
+    assertRefused(() -> domain.blockJobAbort("vda", 0), 55, 20, text);
+    assertRefused(() -> domain.blockJobInfo("vda", 0), 55, 20, text);
+    assertRefused(() -> domain.blockJobSetSpeed("vda", 1, 0), 55, 20, text);
+    assertRefused(() -> domain.blockStats("vda"), 55, 20, text);
+    assertThat(domain.blockInfo("vda", 0).capacity()).isEqualTo(8 << 20);
+  }
+
+  @Test
+  void diskWithACopyRefusesOtherJobs() throws LibvirtException {
+    Domain domain = daemon.startTransient();
+    domain.blockRebase("vda", "/img/copy", 0, Flags.REBASE_COPY);
+    String text = "block copy still active: disk 'vda' already in active block job";
+    assertRefused(() -> domain.blockRebase("vda", "/img/c2", 0, 8), 83, 10, text);
+    assertRefused(() -> domain.blockCopy("vda", DEST, List.of(), 0), 83, 10, text);
+    assertRefused(() -> domain.blockRebase("vda", null, 0, 0), 83, 10, text);
+    assertRefused(
+        () -> domain.backupBegin("<domainbackup/>", null, 0),
+        1,
+        10,
+        "internal error: disk 'vda' has a blockjob assigned");
+    assertThat(machine.has("/img/c2")).isFalse();
+    domain.checkpointCreateXml("<domaincheckpoint><name>c</name></domaincheckpoint>", 0);
+    // the other disk is free
+    domain.blockRebase("vdb", "/img/c2", 0, Flags.REBASE_COPY);
+  }
+
+  @Test
+  void emptyDriveAndTransientDiskCannotBeCopied() throws LibvirtException {
+    String xml =
+        Daemon.xml(
+            Daemon.disk("/img/a.qcow2", "qcow2", "vda").replace("</disk>", "<transient/></disk>"),
+            "<disk device='cdrom'><target dev='sda' bus='sata'/></disk>");
+    Domain domain = daemon.domains.createXml(xml, 0, Daemon.CLIENT);
+    assertRefused(
+        () -> domain.blockRebase("vda", "/img/c", 0, 8),
+        84,
+        10,
+        "Operation not supported: block jobs are not supported on transient disk 'vda'");
+    assertThat(
+            catchThrowableOfType(
+                    LibvirtException.class, () -> domain.blockRebase("sda", "/img/c", 0, 8))
+                .code())
+        .isEqualTo(ErrorCode.INTERNAL_ERROR);
+  }
+
+  @Test
+  void jobStatesThatMeanNothingYetChangeNothing() throws LibvirtException {
+    Domain domain = daemon.startTransient();
+    domain.blockRebase("vda", "/img/copy", 0, Flags.REBASE_COPY);
+    for (DriverJobStatus status :
+        List.of(
+            DriverJobStatus.CREATED,
+            DriverJobStatus.PAUSED,
+            DriverJobStatus.RUNNING,
+            DriverJobStatus.WAITING,
+            DriverJobStatus.ABORTING)) {
+      daemon.running().move(JOB, status);
+    }
+    daemon.running().ready(JOB);
+    assertThat(daemon.awaitEvents(2)).hasSize(2).last().isEqualTo("BLOCK_JOB_2 vda COPY READY");
   }
 }

@@ -104,12 +104,13 @@ final class FakeDriver implements DomainDriver {
     final Map<String, NodeSpec> drives = new TreeMap<>();
     final Map<String, Job> jobs = new LinkedHashMap<>();
     final List<MirrorSpec> mirrors = new ArrayList<>();
-    final List<String> calls = new ArrayList<>();
+    final List<String> calls = new java.util.concurrent.CopyOnWriteArrayList<>();
     boolean stopped;
     boolean detached;
     boolean paused;
-    Optional<DriverException> nextFailure = Optional.empty();
+    private final Map<String, DriverException> failures = new TreeMap<>();
     boolean refuseFinalize;
+    boolean holdCompletion;
 
     Running(LaunchSpec spec, DriverListener listener) {
       this.spec = spec;
@@ -133,12 +134,17 @@ final class FakeDriver implements DomainDriver {
           throw new DriverException(DriverException.Kind.GENERIC, "stopped");
         }
         calls.add(what);
-        if (nextFailure.isPresent()) {
-          DriverException failure = nextFailure.get();
-          nextFailure = Optional.empty();
-          throw failure;
+        for (String verb : List.copyOf(failures.keySet())) {
+          if (what.startsWith(verb)) {
+            throw requireNonNull(failures.remove(verb));
+          }
         }
       }
+    }
+
+    /// The next call of that verb fails.
+    synchronized void failOn(String verb, DriverException.Kind kind, String text) {
+      failures.put(verb, new DriverException(kind, text));
     }
 
     /// The file that guest writes of a disk go to.
@@ -179,6 +185,28 @@ final class FakeDriver implements DomainDriver {
       move(id, DriverJobStatus.CONCLUDED);
     }
 
+    /// As [#finish], unless it has ended.
+    void finishIfThere(String id) {
+      synchronized (this) {
+        Job job = jobs.get(id);
+        if (job == null || job.status != DriverJobStatus.RUNNING || stopped) {
+          return;
+        }
+        finish(id);
+      }
+    }
+
+    /// As [#fail], unless it is pending or has ended.
+    void failIfThere(String id, DriverException.Kind kind, String text) {
+      synchronized (this) {
+        Job job = jobs.get(id);
+        if (job == null || job.status != DriverJobStatus.READY || stopped) {
+          return;
+        }
+        fail(id, kind, text);
+      }
+    }
+
     void fail(String id, DriverException.Kind kind, String text) {
       synchronized (this) {
         job(id).error = Optional.of(new DriverException(kind, text));
@@ -194,8 +222,12 @@ final class FakeDriver implements DomainDriver {
     }
 
     @Override
-    public void removeNode(String name) throws DriverException {
+    public synchronized void removeNode(String name) throws DriverException {
       call("removeNode " + name);
+      if (jobs.values().stream().anyMatch(job -> job.node.filter(name::equals).isPresent())
+          || drives.values().stream().anyMatch(top -> top.name().equals(name))) {
+        throw new DriverException(DriverException.Kind.GENERIC, name + " is in use");
+      }
       if (nodes.remove(name) == null) {
         throw new DriverException(DriverException.Kind.NOT_FOUND, "no node " + name);
       }
@@ -313,6 +345,10 @@ final class FakeDriver implements DomainDriver {
         if (known(id).status != DriverJobStatus.READY) {
           throw new DriverException(DriverException.Kind.JOB_STATE, "not ready");
         }
+        if (holdCompletion) {
+          known(id).status = DriverJobStatus.WAITING;
+          return;
+        }
         known(id).status = DriverJobStatus.PENDING;
       }
       listener.jobStatusChanged(id, DriverJobStatus.PENDING);
@@ -347,6 +383,9 @@ final class FakeDriver implements DomainDriver {
       call("cancelJob " + id);
       synchronized (this) {
         Job job = known(id);
+        if (job.status == DriverJobStatus.CONCLUDED) {
+          throw new DriverException(DriverException.Kind.JOB_STATE, "concluded");
+        }
         job.cancelled = true;
         job.status = DriverJobStatus.CONCLUDED;
       }

@@ -16,6 +16,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.TreeMap;
+import org.jspecify.annotations.Nullable;
 
 /// What survives a daemon in tests: image files as headers only, and the state store. A daemon's
 /// view of it dies with the daemon: after [View#kill] it changes nothing any more.
@@ -64,6 +65,10 @@ final class Machine {
             true));
   }
 
+  synchronized FakeImage opened(String file) {
+    return requireNonNull(images.get(Path.of(file)));
+  }
+
   synchronized boolean has(String file) {
     return images.containsKey(Path.of(file));
   }
@@ -82,9 +87,11 @@ final class Machine {
     private int writesLeft = Integer.MAX_VALUE;
     private boolean killBeforeWrite;
     private boolean failWrites;
+    // Null unless writes of one kind fail.
+    @Nullable Kind failKind;
     int writes;
 
-    /// Dies at the n-th state write from now, counted from 0; before it takes place or after.
+    /// Dies at the n-th change from now, counted from 0; before it takes place or after.
     void killAtWrite(int n, boolean before) {
       writesLeft = n;
       killBeforeWrite = before;
@@ -114,24 +121,29 @@ final class Machine {
       }
     }
 
-    private void write(Runnable change) throws IOException {
+    private void write(Kind kind, Runnable change) throws IOException {
       synchronized (Machine.this) {
         alive();
-        if (failWrites) {
+        if (failWrites || kind == failKind) {
           throw new IOException("no space left");
         }
-        writes++;
-        boolean last = writesLeft == 0;
-        writesLeft--;
-        if (last && killBeforeWrite) {
-          dead = true;
-          throw new Killed();
-        }
-        change.run();
-        if (last) {
-          dead = true;
-          throw new Killed();
-        }
+        mutate(change);
+      }
+    }
+
+    /// One change of what survives; where a kill may fall.
+    private void mutate(Runnable change) {
+      writes++;
+      boolean last = writesLeft == 0;
+      writesLeft--;
+      if (last && killBeforeWrite) {
+        dead = true;
+        throw new Killed();
+      }
+      change.run();
+      if (last) {
+        dead = true;
+        throw new Killed();
       }
     }
 
@@ -147,12 +159,12 @@ final class Machine {
 
     @Override
     public void put(Kind kind, String key, String xml) throws IOException {
-      write(() -> documents(kind).put(key, xml));
+      write(kind, () -> documents(kind).put(key, xml));
     }
 
     @Override
     public void remove(Kind kind, String key) throws IOException {
-      write(() -> documents(kind).remove(key));
+      write(kind, () -> documents(kind).remove(key));
     }
 
     @Override
@@ -221,7 +233,7 @@ final class Machine {
         if (file.startsWith("/full")) {
           throw new DriverException(DriverException.Kind.OUT_OF_SPACE, file + ": full");
         }
-        images.put(file, new FakeImage(format, size, backing, false));
+        mutate(() -> images.put(file, new FakeImage(format, size, backing, false)));
       }
     }
 
@@ -241,8 +253,10 @@ final class Machine {
         if (images.containsKey(file) || others.containsKey(file)) {
           throw new DriverException(DriverException.Kind.GENERIC, file + ": File exists");
         }
-        images.remove(temporary);
-        images.put(file, image);
+        mutate(() -> {
+          images.remove(temporary);
+          images.put(file, image);
+        });
       }
     }
 
@@ -250,9 +264,10 @@ final class Machine {
     public void delete(Path file) throws DriverException {
       synchronized (Machine.this) {
         alive();
-        if (images.remove(file) == null) {
+        if (!images.containsKey(file)) {
           throw new DriverException(DriverException.Kind.MISSING_FILE, file + ": missing");
         }
+        mutate(() -> images.remove(file));
       }
     }
 
