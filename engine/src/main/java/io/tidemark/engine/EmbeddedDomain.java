@@ -24,6 +24,8 @@ import io.tidemark.job.MirrorLimits;
 import io.tidemark.job.MirrorOptions;
 import io.tidemark.nbd.ExportServer;
 import java.io.IOException;
+import java.lang.System.Logger;
+import java.lang.System.Logger.Level;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
@@ -48,13 +50,16 @@ import java.util.Optional;
 /// drives are drained for good; data is flushed; bitmaps are written and lose the in-use mark;
 /// images are closed. A crash between leaves bitmaps in use.
 final class EmbeddedDomain implements RunningDomain {
+  private static final Logger LOG = System.getLogger(EmbeddedDomain.class.getName());
+
   /// How long an end waits for guest requests that are in flight.
   static final Duration GUEST_END_LIMIT = Duration.ofSeconds(5);
 
   /// The same when the guest is suspended: for the last answers only.
   static final Duration SUSPENDED_END_LIMIT = Duration.ofMillis(200);
 
-  /// How long an end waits for cancelled jobs; the images of one that hangs longer stay open.
+  /// How long an end waits for cancelled jobs; the image of one that takes longer is closed when it
+  /// has ended.
   static final Duration JOB_END_LIMIT = Duration.ofSeconds(30);
 
   /// A pending mirror waits for the domain room's record however long its writing takes: a guest
@@ -94,7 +99,7 @@ final class EmbeddedDomain implements RunningDomain {
     try {
       domain.open(spec, socket);
       return domain;
-    } catch (DriverException | RuntimeException e) {
+    } catch (DriverException | RuntimeException | Error e) {
       domain.undo(e);
       throw e;
     }
@@ -126,10 +131,10 @@ final class EmbeddedDomain implements RunningDomain {
   }
 
   /// After a start that failed: no guest has written, so what is claimed can be put back as it was.
-  private synchronized void undo(Exception because) {
+  private synchronized void undo(Throwable because) {
     stopped = true;
     notices.end();
-    server.close();
+    server.close(SUSPENDED_END_LIMIT);
     var failures = new ArrayList<DriverException>();
     for (GuestDrive drive : drives.values()) {
       attempt(failures, drive.bitmaps()::release);
@@ -216,7 +221,7 @@ final class EmbeddedDomain implements RunningDomain {
     jobs.add(entry);
     try {
       JobTable.verb(job::start);
-    } catch (DriverException | RuntimeException e) {
+    } catch (DriverException | RuntimeException | Error e) {
       jobs.drop(entry);
       throw e;
     }
@@ -258,6 +263,9 @@ final class EmbeddedDomain implements RunningDomain {
     }
     JobTable.verb(entry.job()::finalizeJob);
     if (pivots) {
+      if (entry.drive().drive().root() != entry.node().format()) {
+        throw DriverErrors.generic("job " + id + ": the drive was not re-pointed");
+      }
       entry.drive().afterPivot(entry.node());
     }
   }
@@ -356,8 +364,9 @@ final class EmbeddedDomain implements RunningDomain {
                   + entry.job().id()
                   + ": not ended after "
                   + JOB_END_LIMIT.toSeconds()
-                  + " s, its image stays open"));
+                  + " s, its image is closed when it has"));
       graph.abandon(entry.node());
+      closeWhenOver(entry);
     }
     closeAll(failures);
     held.forEach(Drive.Drained::close);
@@ -366,6 +375,21 @@ final class EmbeddedDomain implements RunningDomain {
       failures.forEach(first::addSuppressed);
       throw first;
     }
+  }
+
+  private static void closeWhenOver(JobTable.Entry entry) {
+    Thread.ofVirtual()
+        .name("end-" + entry.job().id())
+        .start(() -> {
+          while (!entry.job().await(JobStatus::over, JOB_END_LIMIT)) {
+            LOG.log(Level.WARNING, "job {0}: still not ended", entry.job().id());
+          }
+          try {
+            entry.node().close();
+          } catch (BlockException e) {
+            LOG.log(Level.WARNING, "job {0}: {1}", entry.job().id(), e.getMessage());
+          }
+        });
   }
 
   /// Requests that a suspended drive holds fail when it is closed; nobody hears of it, their

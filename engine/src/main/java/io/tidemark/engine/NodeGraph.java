@@ -72,6 +72,12 @@ final class NodeGraph {
       users++;
     }
 
+    /// Closes this image and none beneath.
+    void close() throws BlockException {
+      Optional<BlockNode> _ = format.detachBacking();
+      format.close();
+    }
+
     void release() {
       if (--users < 0) {
         throw new IllegalStateException("node " + name() + " released more often than used");
@@ -118,7 +124,7 @@ final class NodeGraph {
         beneath = Optional.of(node);
       }
       return opened.getLast();
-    } catch (DriverException | RuntimeException e) {
+    } catch (DriverException | RuntimeException | Error e) {
       for (Node node : opened.reversed()) {
         closeQuietly(node, e);
       }
@@ -221,24 +227,23 @@ final class NodeGraph {
     }
   }
 
-  /// Leaves a node open for good, because something that cannot be stopped still uses it.
+  /// Leaves a node to whoever still uses it: it is theirs to close.
   void abandon(Node node) {
     nodes.remove(node.name());
   }
 
   private Optional<DriverException> close(Node node) {
     nodes.remove(node.name());
-    Optional<BlockNode> _ = node.format.detachBacking();
     node.backing.ifPresent(Node::release);
     try {
-      node.format.close();
+      node.close();
       return Optional.empty();
     } catch (BlockException e) {
       return Optional.of(DriverErrors.of(e));
     }
   }
 
-  private void closeQuietly(Node node, Exception because) {
+  private void closeQuietly(Node node, Throwable because) {
     close(node).ifPresent(because::addSuppressed);
   }
 

@@ -293,7 +293,7 @@ final class Transaction {
       } else {
         startBackups();
       }
-    } catch (DriverException | RuntimeException e) {
+    } catch (DriverException | RuntimeException | Error e) {
       for (ImageChange change : made.reversed()) {
         undo(change, e);
       }
@@ -301,7 +301,7 @@ final class Transaction {
     }
   }
 
-  private static void undo(ImageChange change, Exception because) {
+  private static void undo(ImageChange change, Throwable because) {
     try {
       change.undo().run();
     } catch (DriverException e) {
@@ -326,7 +326,7 @@ final class Transaction {
         entries.add(enter(group.jobs().get(i), backups.get(i), scratches.get(i)));
       }
       instant(() -> group.start(() -> atTheInstant.forEach(Runnable::run)));
-    } catch (DriverException | RuntimeException e) {
+    } catch (DriverException | RuntimeException | Error e) {
       entries.forEach(room.jobs()::drop);
       scratches.forEach(Scratch::close);
       throw e;

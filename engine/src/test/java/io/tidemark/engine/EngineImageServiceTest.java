@@ -10,6 +10,7 @@ import io.tidemark.domain.spi.ImageService.Backing;
 import io.tidemark.domain.spi.ImageService.FileKind;
 import io.tidemark.domain.spi.ImageService.FileStatus;
 import io.tidemark.domain.spi.ImageService.Image;
+import io.tidemark.domain.spi.ImageSizes;
 import java.io.IOException;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
@@ -104,6 +105,13 @@ class EngineImageServiceTest {
 
     assertThat(images.probe(file("a"))).isEqualTo("qcow2");
     assertThat(images.probe(file("b"))).isEqualTo("raw");
+  }
+
+  @Test
+  void tellsBlocksTakenAsAllocation() throws IOException {
+    images.create(file("a.raw"), "raw", SIZE, Optional.empty());
+
+    assertThat(images.sizes(file("a.raw"), "raw")).isEqualTo(new ImageSizes(SIZE, 0, SIZE));
   }
 
   @Test
