@@ -263,7 +263,7 @@ final class EmbeddedDomain implements RunningDomain {
     }
     JobTable.verb(entry.job()::finalizeJob);
     if (pivots) {
-      if (entry.drive().drive().root() != entry.node().format()) {
+      if (!entry.drive().drive().root().equals(entry.node().format())) {
         throw DriverErrors.generic("job " + id + ": the drive was not re-pointed");
       }
       entry.drive().afterPivot(entry.node());
