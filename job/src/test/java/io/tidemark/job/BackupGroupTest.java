@@ -43,6 +43,15 @@ class BackupGroupTest {
     MemoryNode source = filled("disk", SIZE, seed);
     var drive = new Drive("vda", source);
     int granularity = 512 << random.nextInt(13);
+    if (random.nextBoolean()) {
+      // Widens the time between finding that a granule is to be saved, and reading it.
+      source.hook =
+          (request, _, _) -> {
+            if (request == MemoryNode.Request.READ) {
+              LockSupport.parkNanos(100_000);
+            }
+          };
+    }
     Optional<DirtyBitmap> since = Optional.empty();
     Optional<BlockNode> previous = Optional.empty();
     try (var writers = new GuestWriters(drive, 3, seed)) {

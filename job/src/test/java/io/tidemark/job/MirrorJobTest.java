@@ -4,6 +4,7 @@ package io.tidemark.job;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.Drive;
 import io.tidemark.block.Extent;
@@ -18,6 +19,7 @@ import java.time.Duration;
 import java.util.Optional;
 import java.util.Random;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.LockSupport;
 import org.junit.jupiter.api.Test;
@@ -254,23 +256,55 @@ class MirrorJobTest {
     job.cancel();
   }
 
+  /// Dirties the disk many times faster than the target can take it, all over.
   @Test
   void convergesThoughTheTargetIsSlowerThanTheWriters() throws Exception {
     int size = 16 << 20;
-    var drive = new Drive("vda", filled("old", size, 2));
+    int block = 4096;
+    MemoryNode old = filled("old", size, 2);
+    var drive = new Drive("vda", old);
     var target = MemoryNode.empty("new", size);
-    target.hook = (_, _, _) -> LockSupport.parkNanos(2_000_000);
+    target.hook = (_, _, length) -> LockSupport.parkNanos(length / block * 50_000);
     var job =
         new MirrorJob(
-            MirrorOptions.of("copy", drive, target).withTargetIsZero(true).withGranularity(4096));
-    try (var writers = new GuestWriters(drive, 4, 2)) {
-      writers.awaitOperations(100);
+            MirrorOptions.of("copy", drive, target).withTargetIsZero(true).withGranularity(block));
+    var stop = new AtomicBoolean();
+    var written = new AtomicLong();
+    var threads = new Thread[4];
+    for (int n = 0; n < threads.length; n++) {
+      var random = new Random(n);
+      threads[n] =
+          Thread.ofPlatform()
+              .daemon()
+              .start(() -> {
+                byte[] bytes = new byte[block];
+                while (!stop.get()) {
+                  random.nextBytes(bytes);
+                  try {
+                    drive.write(
+                        (long) random.nextInt(size / block) * block, ByteBuffer.wrap(bytes));
+                  } catch (BlockException e) {
+                    throw new AssertionError(e);
+                  }
+                  written.incrementAndGet();
+                }
+              });
+    }
+    try {
+      until(() -> written.get() > 1000);
       job.start();
       reaches(job, JobStatus.READY);
+      long ready = written.get();
+      until(() -> written.get() > ready + 100);
       job.complete();
       reaches(job, JobStatus.PENDING);
+      assertThat(target.content()).isEqualTo(old.content());
       job.finalizeJob();
-      writers.stopAndCompare(target);
+    } finally {
+      stop.set(true);
+    }
+    for (Thread thread : threads) {
+      assertThat(thread.join(LONG)).isTrue();
     }
   }
 
