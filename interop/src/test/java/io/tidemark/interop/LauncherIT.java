@@ -3,6 +3,7 @@ package io.tidemark.interop;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import io.tidemark.testkit.Tool;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -17,8 +18,7 @@ class LauncherIT {
   @Test
   void runsFromAnyFolderThroughASymbolicLinkWithBlanks() throws IOException {
     Path link = Files.createSymbolicLink(folder.resolve("tide mark"), Root.launcher());
-    Command.Result result =
-        Command.of(link, "--version").in(folder).with("TIDEMARK_NO_BUILD", "1").ok();
+    Tool.Result result = Tool.at(link).in(folder).with(Root.NO_BUILD, "1").ok("--version");
     assertThat(result.out()).startsWith("tidemark ");
     assertThat(result.err()).isEmpty();
   }
@@ -32,18 +32,17 @@ class LauncherIT {
         finder,
         Files.readString(Root.path().resolve("scripts/find-jdk")).replace("/usr/lib/jvm/*", ""));
     assertThat(finder.toFile().setExecutable(true)).isTrue();
-    Command.Result result =
-        Command.of(
-                "env",
+    Tool.Result result =
+        Tool.require("env")
+            .run(
                 "-u",
                 "JAVA_HOME",
                 "-u",
                 "TIDEMARK_JAVA_HOME",
                 "sh",
                 folder.resolve("checkout/tidemark"),
-                "--version")
-            .run();
-    assertThat(result.code()).isEqualTo(1);
+                "--version");
+    assertThat(result.exit()).isEqualTo(1);
     assertThat(result.err().lines())
         .singleElement()
         .asString()
@@ -52,7 +51,7 @@ class LauncherIT {
 
   @Test
   void exitCodeOfTheCommandIsThatOfTheLauncher() {
-    assertThat(Command.tidemark("frobnicate").run().code()).isEqualTo(64);
-    assertThat(Command.tidemark("image", "frobnicate").run().code()).isEqualTo(1);
+    assertThat(Root.tidemark().run("frobnicate").exit()).isEqualTo(64);
+    assertThat(Root.tidemark().run("image", "frobnicate").exit()).isEqualTo(1);
   }
 }

@@ -91,7 +91,7 @@ final class TidemarkProcess implements AutoCloseable {
         new ProcessBuilder(command)
             .redirectErrorStream(true)
             .redirectOutput(ProcessBuilder.Redirect.appendTo(log.toFile()));
-    builder.environment().put("TIDEMARK_NO_BUILD", "1");
+    builder.environment().put(Root.NO_BUILD, "1");
     builder.environment().put("LC_ALL", "C.UTF-8");
     Process started = builder.start();
     started.getOutputStream().close();

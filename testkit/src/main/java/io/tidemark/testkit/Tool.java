@@ -37,6 +37,7 @@ public final class Tool {
   private final Path program;
   private final Map<String, String> environment = new TreeMap<>();
   private Duration timeout = TIMEOUT;
+  private Path folder = Path.of("").toAbsolutePath();
 
   private Tool(Path program) {
     this.program = program;
@@ -73,6 +74,11 @@ public final class Tool {
     throw new TestAbortedException(reason);
   }
 
+  /// A program of known place, for example one that the build made.
+  public static Tool at(Path program) {
+    return new Tool(program);
+  }
+
   public Path program() {
     return program;
   }
@@ -80,6 +86,12 @@ public final class Tool {
   /// Sets a variable of the program's environment.
   public Tool with(String variable, String value) {
     environment.put(variable, value);
+    return this;
+  }
+
+  /// Sets the folder that the program runs in; the test's own, unless this is called.
+  public Tool in(Path runFolder) {
+    folder = runFolder;
     return this;
   }
 
@@ -121,7 +133,7 @@ public final class Tool {
 
   /// Starts the program; the caller reads its streams and ends it.
   public Process start(Object... arguments) throws IOException {
-    var builder = new ProcessBuilder(command(arguments));
+    var builder = new ProcessBuilder(command(arguments)).directory(folder.toFile());
     builder.environment().put("LC_ALL", "C.UTF-8");
     builder.environment().putAll(environment);
     return builder.start();
