@@ -192,7 +192,7 @@ class TransactionTest {
 
     assertThat(domain.jobs()).allMatch(JobState::cancelled);
     try (NbdClient guest = rig.guest("vda")) {
-      Workload.random(3).run(guest, rig.content(vda, "raw"), 20);
+      Workload.random(3).run(guest, ModelDisk.of(guest), 20);
     }
     domain.stop();
   }
