@@ -51,11 +51,11 @@ final class Backups {
   /// Longest file name (NAME_MAX).
   private static final int MAX_FILE_NAME_BYTES = 255;
 
-  private final Domain domain;
+  private final DomainLife domain;
   private final DomainContext context;
   private final Checkpoints checkpoints;
 
-  Backups(Domain domain, DomainContext context, Checkpoints checkpoints) {
+  Backups(DomainLife domain, DomainContext context, Checkpoints checkpoints) {
     this.domain = domain;
     this.context = context;
     this.checkpoints = checkpoints;
@@ -181,7 +181,7 @@ final class Backups {
           "Checkpoint '%s' for incremental backup of disk '%s' not found"
               .formatted(name, disk.target()));
     }
-    Optional<BitmapState> bitmap = domain.bitmap(session, disk, name);
+    Optional<BitmapState> bitmap = domain.upkeep().bitmap(session, disk, name);
     if (bitmap.isEmpty() || bitmap.get().inconsistent() || !bitmap.get().recording()) {
       LOG.log(
           Level.WARNING,
@@ -210,7 +210,7 @@ final class Backups {
                         .formatted(disk.target())));
     Path path = DiskElement.path(file);
     boolean twice = !files.add(path.normalize());
-    if (!reuse && (twice || domain.fileStatus(path).isPresent())) {
+    if (!reuse && (twice || domain.upkeep().fileStatus(path).isPresent())) {
       throw ErrorCode.INVALID_ARG.because(
           "store '%s' for backup of '%s' exists".formatted(file, disk.target()));
     }
@@ -246,7 +246,7 @@ final class Backups {
     try {
       domain.putLive(session);
     } catch (IOException e) {
-      throw domain.cannotWrite(e);
+      throw domain.upkeep().cannotWrite(e);
     }
     for (BackupJob.Disk disk : job.disks()) {
       prepareTarget(session, live.disk(disk.target()), disk);
@@ -323,7 +323,7 @@ final class Backups {
 
   private void checkReused(Session session, LiveDisk source, BackupJob.Disk disk, Path file)
       throws LibvirtException {
-    if (domain.fileStatus(file).isEmpty()) {
+    if (domain.upkeep().fileStatus(file).isEmpty()) {
       throw ErrorCode.INTERNAL_ERROR.because(
           "could not open '%s': No such file or directory".formatted(file));
     }
@@ -349,7 +349,11 @@ final class Backups {
     if (disk.incremental().isPresent()) {
       String since = disk.incremental().get();
       int granularity =
-          domain.bitmap(session, source, since).map(BitmapState::granularityBytes).orElse(0);
+          domain
+              .upkeep()
+              .bitmap(session, source, since)
+              .map(BitmapState::granularityBytes)
+              .orElse(0);
       actions.add(
           new TransactionAction.AddBitmap(disk.target(), disk.bitmap(), granularity, false));
       actions.add(new TransactionAction.MergeBitmaps(disk.target(), disk.bitmap(), List.of(since)));
@@ -367,9 +371,9 @@ final class Backups {
       return; // the jobs run and are being cancelled: their end cleans up
     }
     for (BackupJob.Disk disk : job.disks()) {
-      domain.removeNode(session, disk.node().nodeName());
+      domain.upkeep().removeNode(session, disk.node().nodeName());
       if (disk.ours()) {
-        domain.deleteFile(Path.of(disk.node().file()));
+        domain.upkeep().deleteFile(Path.of(disk.node().file()));
       }
     }
     session.live().backup(null);
@@ -535,7 +539,9 @@ final class Backups {
   private void removeFiles(BackupJob job) {
     for (BackupJob.Disk disk : job.disks()) {
       if (disk.ours()) {
-        domain.deleteFile(Path.of(disk.published() ? disk.finalFile() : disk.node().file()));
+        domain
+            .upkeep()
+            .deleteFile(Path.of(disk.published() ? disk.finalFile() : disk.node().file()));
       }
     }
   }
@@ -543,7 +549,7 @@ final class Backups {
   private void removeBitmaps(Session session, BackupJob job) {
     for (BackupJob.Disk disk : job.disks()) {
       if (disk.incremental().isPresent()) {
-        domain.removeBitmap(session, disk.target(), disk.bitmap());
+        domain.upkeep().removeBitmap(session, disk.target(), disk.bitmap());
       }
     }
   }

@@ -40,10 +40,10 @@ final class BlockCopies {
   /// Most MiB/s that fit bytes/s.
   static final long MAX_MIB_PER_SECOND = Long.MAX_VALUE >> 20;
 
-  private final Domain domain;
+  private final DomainLife domain;
   private final DomainContext context;
 
-  BlockCopies(Domain domain, DomainContext context) {
+  BlockCopies(DomainLife domain, DomainContext context) {
     this.domain = domain;
     this.context = context;
   }
@@ -135,7 +135,7 @@ final class BlockCopies {
       started = true;
     } finally {
       if (!started && plan.creates() && !plan.existed()) {
-        domain.deleteFile(plan.file());
+        domain.upkeep().deleteFile(plan.file());
       }
     }
   }
@@ -189,10 +189,10 @@ final class BlockCopies {
       session.driver().startMirror(mirrorSpec(disk, job, plan));
     } catch (IOException e) {
       disk.copy(null);
-      domain.removeNode(session, top.nodeName());
+      domain.upkeep().removeNode(session, top.nodeName());
       throw e instanceof DriverException failure
           ? dropped(session, failure)
-          : domain.cannotWrite(e);
+          : domain.upkeep().cannotWrite(e);
     }
   }
 
@@ -248,7 +248,7 @@ final class BlockCopies {
 
   private boolean checkDestination(LiveDisk disk, Path file, Request request)
       throws LibvirtException {
-    Optional<ImageService.FileStatus> status = domain.fileStatus(file);
+    Optional<ImageService.FileStatus> status = domain.upkeep().fileStatus(file);
     if (status.isEmpty()) {
       if (request.reuse() || request.device()) {
         throw ErrorCode.SYSTEM_ERROR.because(
@@ -539,7 +539,7 @@ final class BlockCopies {
     String unused =
         how == BlockJobStatus.COMPLETED ? job.retiredNode() : job.mirror().getFirst().nodeName();
     if (unused != null) {
-      domain.removeNode(session, unused);
+      domain.upkeep().removeNode(session, unused);
     }
     job.end(how, why);
     disk.copy(null);

@@ -40,10 +40,10 @@ final class Checkpoints {
   private static final int MAX_NAME_BYTES = 200;
 
   private final CheckpointTree tree = new CheckpointTree();
-  private final Domain domain;
+  private final DomainLife domain;
   private final DomainContext context;
 
-  Checkpoints(Domain domain, DomainContext context) {
+  Checkpoints(DomainLife domain, DomainContext context) {
     this.domain = domain;
     this.context = context;
   }
@@ -102,7 +102,7 @@ final class Checkpoints {
       domain.putLive(session);
     } catch (IOException e) {
       live.pendingCheckpoint(null);
-      throw domain.cannotWrite(e);
+      throw domain.upkeep().cannotWrite(e);
     }
     try {
       if (!actions.isEmpty()) {
@@ -129,7 +129,7 @@ final class Checkpoints {
     } catch (IOException e) {
       checkpoint
           .bitmapTargets()
-          .forEach(target -> domain.removeBitmap(session, target, checkpoint.name()));
+          .forEach(target -> domain.upkeep().removeBitmap(session, target, checkpoint.name()));
       removeDocument(checkpoint.name()); // it may be there all the same
       throw new LibvirtException(
           ErrorCode.INTERNAL_ERROR,
@@ -156,12 +156,12 @@ final class Checkpoints {
     CheckpointDocument document = find(name);
     Map<String, Long> sizes = new HashMap<>();
     if (Flags.has(flags, Flags.CHECKPOINT_XML_SIZE)) {
-      Session running = session.orElseThrow(Domain::notRunning);
+      Session running = session.orElseThrow(DomainLife::notRunning);
       for (String target : document.bitmapTargets()) {
         running
             .live()
             .find(target)
-            .flatMap(disk -> domain.bitmap(running, disk, name))
+            .flatMap(disk -> domain.upkeep().bitmap(running, disk, name))
             .filter(bitmap -> !bitmap.inconsistent())
             .map(BitmapState::dirtyBytes)
             .ifPresent(bytes -> sizes.put(target, bytes));
@@ -200,14 +200,14 @@ final class Checkpoints {
             .state()
             .put(StateStore.Kind.CHECKPOINT, key(domain.name(), child.name()), moved.stored());
       } catch (IOException e) {
-        throw domain.cannotWrite(e);
+        throw domain.upkeep().cannotWrite(e);
       }
       tree.put(moved);
     }
     try {
       context.state().remove(StateStore.Kind.CHECKPOINT, key(domain.name(), document.name()));
     } catch (IOException e) {
-      throw domain.cannotWrite(e);
+      throw domain.upkeep().cannotWrite(e);
     }
     tree.remove(document.name());
   }
@@ -219,7 +219,7 @@ final class Checkpoints {
       if (disk.isEmpty()) {
         continue; // the disk is gone and its bitmap with it
       }
-      if (domain.bitmap(session, disk.get(), document.name()).isEmpty()) {
+      if (domain.upkeep().bitmap(session, disk.get(), document.name()).isEmpty()) {
         throw ErrorCode.INTERNAL_ERROR.because(
             "bitmap '%s' not found in backing chain of '%s'".formatted(document.name(), target));
       }
@@ -256,7 +256,9 @@ final class Checkpoints {
       return;
     }
     if (tree.find(pending.name()).isEmpty()) {
-      pending.targets().forEach(target -> domain.removeBitmap(session, target, pending.name()));
+      pending
+          .targets()
+          .forEach(target -> domain.upkeep().removeBitmap(session, target, pending.name()));
     }
     session.live().pendingCheckpoint(null);
   }

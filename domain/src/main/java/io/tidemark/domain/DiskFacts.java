@@ -10,10 +10,10 @@ import java.util.Optional;
 
 /// Sizes and statistics of disks. Every method is called with the domain's lock held.
 final class DiskFacts {
-  private final Domain domain;
+  private final DomainLife domain;
   private final DomainContext context;
 
-  DiskFacts(Domain domain, DomainContext context) {
+  DiskFacts(DomainLife domain, DomainContext context) {
     this.domain = domain;
     this.context = context;
   }
@@ -118,23 +118,15 @@ final class DiskFacts {
     int wanted = types == 0 ? -1 : types;
     List<TypedParam> params = new ArrayList<>();
     if (Flags.has(wanted, Flags.STATS_STATE)) {
-      DomainState state =
-          domain.runningSession().map(session -> session.live().state()).orElse(domain.offState());
+      DomainState state = domain.state();
       params.add(new TypedParam.Int("state.state", state.state()));
       params.add(new TypedParam.Int("state.reason", state.reason()));
     }
-    definition().ifPresent(definition -> machine(definition, wanted, params));
+    domain.definition().ifPresent(definition -> machine(definition, wanted, params));
     if (Flags.has(wanted, Flags.STATS_BLOCK)) {
       blocks(Flags.has(flags, Flags.STATS_BACKING), params);
     }
     return params;
-  }
-
-  private Optional<Definition> definition() {
-    return domain
-        .runningSession()
-        .map(session -> session.live().definition())
-        .or(domain::persistentDefinition);
   }
 
   private static void machine(Definition definition, int wanted, List<TypedParam> params) {
@@ -165,7 +157,7 @@ final class DiskFacts {
         }
       }
     } else {
-      for (DiskElement disk : definition().map(Definition::disks).orElse(List.of())) {
+      for (DiskElement disk : domain.definition().map(Definition::disks).orElse(List.of())) {
         definedBlock(disk, "block." + count + ".", blocks);
         count++;
       }

@@ -22,4 +22,4 @@ record DomainContext(
     Map<String, DomainDriver> drivers,
     Consumer<DomainEvent> events,
     IntSupplier ids,
-    Consumer<Domain> forget) {}
+    Consumer<DomainLife> forget) {}

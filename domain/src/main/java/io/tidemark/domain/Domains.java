@@ -66,9 +66,9 @@ public final class Domains {
     }
   }
 
-  private void forget(Domain domain) {
-    byName.remove(domain.name(), domain);
-    byUuid.remove(domain.uuid(), domain);
+  private void forget(DomainLife gone) {
+    byName.computeIfPresent(gone.name(), (_, domain) -> domain.life() == gone ? null : domain);
+    byUuid.computeIfPresent(gone.uuid(), (_, domain) -> domain.life() == gone ? null : domain);
   }
 
   /// Registers for events of every domain, [#restore] included when called before it.
@@ -100,7 +100,7 @@ public final class Domains {
       for (Live live : readable) {
         Domain domain = byName.get(live.definition().name());
         if (domain != null) {
-          domain.restoreLive(live);
+          domain.life().restoreLive(live);
         }
       }
     } catch (IOException e) {
@@ -117,7 +117,7 @@ public final class Domains {
       StoredDefinition stored = StoredDefinition.read(document.xml());
       Definition definition = stored.definition();
       Domain domain = add(definition.name(), definition.uuid());
-      domain.restoreDefinition(definition, stored.autostart());
+      domain.life().restoreDefinition(definition, stored.autostart());
     } catch (LibvirtException e) {
       LOG.log(Level.ERROR, "definition of domain " + document.key() + " is left alone", e);
     }
@@ -176,7 +176,7 @@ public final class Domains {
   private void blockName(String name, String why) {
     Domain domain = byName.get(name);
     if (domain != null) {
-      domain.block("domain '%s' is held by a daemon's state: %s".formatted(name, why));
+      domain.life().block("domain '%s' is held by a daemon's state: %s".formatted(name, why));
     }
   }
 
@@ -189,7 +189,7 @@ public final class Domains {
       return;
     }
     try {
-      domain.restoreCheckpoint(CheckpointDocument.ofStored(document.xml()));
+      domain.life().restoreCheckpoint(CheckpointDocument.ofStored(document.xml()));
     } catch (LibvirtException e) {
       LOG.log(Level.ERROR, "checkpoint " + document.key() + " is left alone", e);
     }
@@ -212,7 +212,7 @@ public final class Domains {
 
   /// Lets go of every running domain for a restart of the daemon; their records stay.
   public void shutdown() {
-    byName.values().forEach(Domain::detach);
+    byName.values().forEach(domain -> domain.life().detach());
   }
 
   /// virDomainDefineXMLFlags.
@@ -223,10 +223,10 @@ public final class Domains {
     while (true) {
       Domain domain = claim(definition);
       try {
-        domain.define(definition);
+        domain.life().define(definition);
         return domain;
       } catch (LibvirtException e) {
-        if (!domain.isGone() || e.code() != ErrorCode.NO_DOMAIN) {
+        if (!domain.life().isGone() || e.code() != ErrorCode.NO_DOMAIN) {
           throw e;
         }
         // It ended between the two: there is room for a new one.
@@ -294,7 +294,7 @@ public final class Domains {
     while (true) {
       Domain domain = claim(definition);
       try {
-        domain.createFrom(definition, flags, connection);
+        domain.life().createFrom(definition, flags, connection);
         return domain;
       } catch (LibvirtException e) {
         if (e.code() != ErrorCode.NO_DOMAIN) {
@@ -307,7 +307,7 @@ public final class Domains {
 
   /// Destroys the domains that were started with `START_AUTODESTROY` by this connection.
   public void connectionClosed(Object connection) {
-    byName.values().forEach(domain -> domain.connectionClosed(connection));
+    byName.values().forEach(domain -> domain.life().connectionClosed(connection));
   }
 
   public Domain lookupByName(String name) throws LibvirtException {
@@ -360,7 +360,7 @@ public final class Domains {
   private static boolean matches(Domain domain, int flags) throws LibvirtException {
     DomainState state = domain.state();
     boolean shutoff = !state.isRunning() && !state.isPaused();
-    boolean checkpoints = domain.hasCheckpoints();
+    boolean checkpoints = !domain.checkpoints(0).isEmpty();
     return either(flags, Flags.LIST_ACTIVE, domain.isActive(), Flags.LIST_INACTIVE)
         && either(flags, Flags.LIST_PERSISTENT, domain.isPersistent(), Flags.LIST_TRANSIENT)
         && stateMatches(flags, state, shutoff)

@@ -10,16 +10,16 @@ import java.util.Optional;
 final class JobVerbs {
   private static final long MIB = 1 << 20;
 
-  private final Domain domain;
+  private final DomainLife domain;
   private final DomainContext context;
   private final BlockCopies copies;
   private final Backups backups;
 
-  JobVerbs(Domain domain, DomainContext context, BlockCopies copies, Backups backups) {
+  JobVerbs(DomainLife domain, DomainContext context) {
     this.domain = domain;
     this.context = context;
-    this.copies = copies;
-    this.backups = backups;
+    copies = domain.copies();
+    backups = domain.backups();
   }
 
   void abort(String diskName, int flags) throws LibvirtException {

@@ -341,6 +341,8 @@ class RestartTest {
     after.domains.restore();
     Domain again = after.domains.lookupByName("vm");
     assertThat(again.autostart()).isTrue();
+    assertThat(again.isActive()).isFalse();
+    after.domains.autostart();
     assertThat(again.isActive()).isTrue();
   }
 }

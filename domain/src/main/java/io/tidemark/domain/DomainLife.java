@@ -1,0 +1,637 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.domain;
+
+import io.tidemark.domain.spi.DomainDriver;
+import io.tidemark.domain.spi.DriverException;
+import io.tidemark.domain.spi.RunningDomain;
+import io.tidemark.domain.spi.StateStore;
+import java.io.IOException;
+import java.lang.System.Logger.Level;
+import java.util.Optional;
+import java.util.UUID;
+import java.util.concurrent.locks.Condition;
+import java.util.concurrent.locks.ReentrantLock;
+import org.jspecify.annotations.Nullable;
+
+/// The state of one domain and its way through definition, start, run, end and restart of the
+/// daemon.
+///
+/// One lock guards all of it. It is held over calls to the driver and the state store, never while
+/// waiting for a job: such waits are on its condition, and what the driver tells comes to a thread
+/// of its own ([JobWatch]) that takes the lock. Unless said otherwise a method is called with the
+/// lock held, that is, from within [#locked].
+final class DomainLife {
+  private static final System.Logger LOG = System.getLogger(DomainLife.class.getName());
+
+  private final ReentrantLock lock = new ReentrantLock();
+  private final Condition changed = lock.newCondition();
+  private final DomainContext context;
+  private final String name;
+  private final UUID uuid;
+  private final Upkeep upkeep;
+  private final Checkpoints checkpoints;
+  private final BlockCopies copies;
+  private final Backups backups;
+  private final JobRounds rounds;
+  // Null for a transient domain.
+  private @Nullable Definition persistent;
+  // Null while it does not run.
+  private @Nullable Session session;
+  // Null unless the live record cannot be used: why it cannot be started.
+  private @Nullable String blocked;
+  private boolean autostart;
+  private boolean gone;
+  private DomainState offState = DomainState.SHUTOFF_UNKNOWN;
+  private JobStats completed = JobStats.NONE;
+
+  DomainLife(DomainContext context, String name, UUID uuid) {
+    this.context = context;
+    this.name = name;
+    this.uuid = uuid;
+    upkeep = new Upkeep(context, name);
+    checkpoints = new Checkpoints(this, context);
+    copies = new BlockCopies(this, context);
+    backups = new Backups(this, context, checkpoints);
+    rounds = new JobRounds(this, copies, backups);
+  }
+
+  String name() {
+    return name;
+  }
+
+  UUID uuid() {
+    return uuid;
+  }
+
+  Upkeep upkeep() {
+    return upkeep;
+  }
+
+  Checkpoints checkpoints() {
+    return checkpoints;
+  }
+
+  BlockCopies copies() {
+    return copies;
+  }
+
+  Backups backups() {
+    return backups;
+  }
+
+  /// Positive while it runs, else -1. Takes the lock.
+  int id() {
+    lock.lock();
+    try {
+      Session running = session;
+      return running == null ? -1 : running.live().id();
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /// Takes the lock.
+  DomainRef ref() {
+    return new DomainRef(name, uuid, id());
+  }
+
+  /// A verb's body.
+  @FunctionalInterface
+  interface Body<T> {
+    T run() throws LibvirtException;
+  }
+
+  /// Runs a verb with the lock; a domain that is gone refuses it.
+  <T> T locked(Body<T> body) throws LibvirtException {
+    lock.lock();
+    try {
+      if (gone) {
+        throw notFound();
+      }
+      return body.run();
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /// Starts the persistent definition.
+  void create(int flags, Object connection) throws LibvirtException {
+    if (session != null) {
+      throw ErrorCode.OPERATION_INVALID.because("domain is already running");
+    }
+    Definition definition = persistent;
+    if (definition == null) {
+      throw notFound();
+    }
+    start(definition.copy(), flags, connection);
+  }
+
+  /// Starts with a definition of its own, the persistent one stays: virDomainCreateXML. Takes the
+  /// lock.
+  void createFrom(Definition definition, int flags, Object connection) throws LibvirtException {
+    lock.lock();
+    try {
+      if (gone) {
+        throw notFound();
+      }
+      if (session != null) {
+        throw ErrorCode.OPERATION_INVALID.in(
+            ErrorDomain.DOMAIN, "domain '%s' is already active".formatted(name));
+      }
+      try {
+        start(definition, flags, connection);
+      } finally {
+        if (session == null && persistent == null) {
+          forgetSelf();
+        }
+      }
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  private void start(Definition definition, int flags, Object connection) throws LibvirtException {
+    if (blocked != null) {
+      throw ErrorCode.OPERATION_INVALID.because(blocked);
+    }
+    boolean paused = Flags.has(flags, Flags.START_PAUSED);
+    boolean autodestroy = Flags.has(flags, Flags.START_AUTODESTROY);
+    Live live =
+        new Launch(context)
+            .prepare(
+                definition,
+                autodestroy,
+                paused ? DomainState.PAUSED_USER : DomainState.RUNNING_BOOTED);
+    JobWatch watch = new JobWatch();
+    RunningDomain driver;
+    try {
+      DomainDriver type = driverOf(definition);
+      type.check(live.launchSpec());
+      driver = type.launch(live.launchSpec(), watch);
+    } catch (DriverException e) {
+      throw DriverErrors.toClient("start domain '%s'".formatted(name), e);
+    }
+    Session started =
+        new Session(live, driver, watch, autodestroy ? Optional.of(connection) : Optional.empty());
+    try {
+      putLive(started);
+    } catch (IOException e) {
+      stopDriver(started);
+      removeLive();
+      throw upkeep.cannotWrite(e);
+    }
+    session = started;
+    completed = JobStats.NONE;
+    watch.start(name, () -> look(watch));
+    if (paused) {
+      lifecycle(Lifecycle.STARTED_BOOTED);
+      lifecycle(Lifecycle.SUSPENDED_PAUSED);
+    } else {
+      lifecycle(Lifecycle.RESUMED_UNPAUSED);
+      lifecycle(Lifecycle.STARTED_BOOTED);
+    }
+  }
+
+  private DomainDriver driverOf(Definition definition) throws LibvirtException {
+    DomainDriver driver = context.drivers().get(definition.type());
+    if (driver == null) {
+      throw ErrorCode.CONFIG_UNSUPPORTED.because(
+          "no driver runs domains of virt type '%s'".formatted(definition.type()));
+    }
+    return driver;
+  }
+
+  void destroy() throws LibvirtException {
+    requireActive();
+    end(DomainState.SHUTOFF_DESTROYED, Lifecycle.STOPPED_DESTROYED, null);
+  }
+
+  void shutdown() throws LibvirtException {
+    if (session == null) {
+      throw ErrorCode.OPERATION_INVALID.because("domain is not running");
+    }
+    lifecycle(Lifecycle.SHUTDOWN_FINISHED);
+    end(DomainState.SHUTOFF_SHUTDOWN, Lifecycle.STOPPED_SHUTDOWN, null);
+  }
+
+  void undefine(boolean withCheckpoints) throws LibvirtException {
+    if (persistent == null) {
+      throw ErrorCode.OPERATION_INVALID.because("cannot undefine transient domain");
+    }
+    if (session == null && !checkpoints.tree().isEmpty()) {
+      if (!withCheckpoints) {
+        throw ErrorCode.OPERATION_INVALID.because(
+            "cannot delete inactive domain with %d checkpoints"
+                .formatted(checkpoints.tree().size()));
+      }
+      checkpoints.dropMetadata();
+    }
+    try {
+      context.state().remove(StateStore.Kind.DEFINITION, name);
+    } catch (IOException e) {
+      throw upkeep.cannotWrite(e);
+    }
+    persistent = null;
+    autostart = false;
+    lifecycle(Lifecycle.UNDEFINED);
+    if (session == null) {
+      forgetSelf();
+    }
+  }
+
+  void suspend() throws LibvirtException {
+    Session running = requireActive();
+    if (running.live().state().isPaused()) {
+      return;
+    }
+    try {
+      running.driver().suspend();
+    } catch (DriverException e) {
+      throw DriverErrors.toClient("suspend", e);
+    }
+    running.live().state(DomainState.PAUSED_USER);
+    putLiveOrLog(running);
+    lifecycle(Lifecycle.SUSPENDED_PAUSED);
+  }
+
+  void resume() throws LibvirtException {
+    Session running = requireActive();
+    if (!running.live().state().isPaused()) {
+      throw ErrorCode.OPERATION_INVALID.because("domain is already running");
+    }
+    try {
+      running.driver().resume();
+    } catch (DriverException e) {
+      throw DriverErrors.toClient("resume", e);
+    }
+    running.live().state(DomainState.RUNNING_UNPAUSED);
+    putLiveOrLog(running);
+    lifecycle(Lifecycle.RESUMED_UNPAUSED);
+  }
+
+  boolean autostart() {
+    return autostart;
+  }
+
+  void setAutostart(boolean wanted) throws LibvirtException {
+    if (persistent == null) {
+      throw ErrorCode.OPERATION_INVALID.because("cannot set autostart for transient domain");
+    }
+    boolean before = autostart;
+    autostart = wanted;
+    try {
+      putDefinition();
+    } catch (IOException e) {
+      autostart = before;
+      throw upkeep.cannotWrite(e);
+    }
+  }
+
+  /// Makes or replaces the persistent definition. Takes the lock.
+  void define(Definition definition) throws LibvirtException {
+    lock.lock();
+    try {
+      if (gone) {
+        throw notFound();
+      }
+      Definition before = persistent;
+      persistent = definition;
+      try {
+        putDefinition();
+      } catch (IOException e) {
+        persistent = before;
+        if (before == null && session == null) {
+          forgetSelf();
+        }
+        throw upkeep.cannotWrite(e);
+      }
+      lifecycle(before == null ? Lifecycle.DEFINED_ADDED : Lifecycle.DEFINED_UPDATED);
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /// Takes the lock.
+  boolean isGone() {
+    lock.lock();
+    try {
+      return gone;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /// Reads the stored definition, at the daemon's start. Takes the lock.
+  void restoreDefinition(Definition definition, boolean starts) {
+    lock.lock();
+    try {
+      persistent = definition;
+      autostart = starts;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /// Takes the lock.
+  void restoreCheckpoint(CheckpointDocument document) {
+    lock.lock();
+    try {
+      checkpoints.tree().put(document);
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /// The live record is of a later program: it is left alone, and so is the domain. Takes the lock.
+  void block(String why) {
+    lock.lock();
+    try {
+      blocked = why;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /// Takes up what ran when the last daemon ended, finishing or undoing what it was in the middle
+  /// of (see [BlockCopies], [Backups], [Checkpoints]). Takes the lock.
+  void restoreLive(Live live) {
+    lock.lock();
+    try {
+      for (LiveDisk disk : live.disks()) {
+        CopyJob copy = disk.copy();
+        if (copy != null && copy.phase() == CopyJob.Phase.PIVOTED) {
+          copies.updateDefinition(disk, copy);
+        }
+      }
+      if (live.autodestroy()) {
+        LOG.log(Level.INFO, "{0}: its connection ended with the daemon, so it is stopped", name);
+        dropRecovered(live, DomainState.SHUTOFF_DESTROYED);
+        return;
+      }
+      JobWatch watch = new JobWatch();
+      RunningDomain driver;
+      try {
+        driver = driverOf(live.definition()).reattach(live.launchSpec(), watch);
+      } catch (LibvirtException | DriverException e) {
+        LOG.log(
+            Level.ERROR,
+            "%s: cannot be taken up again; its disks were %s"
+                .formatted(name, live.disks().stream().map(LiveDisk::layers).toList()),
+            e);
+        dropRecovered(live, DomainState.SHUTOFF_FAILED);
+        return;
+      }
+      Session taken = new Session(live, driver, watch, Optional.empty());
+      session = taken;
+      rounds.recover(taken);
+      watch.start(name, () -> look(watch));
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /// What ran is not taken up: only what it left is cleared.
+  private void dropRecovered(Live live, DomainState off) {
+    BackupJob backup = live.backup();
+    if (backup != null) {
+      backups.recover(backup);
+    }
+    offState = off;
+    removeLive();
+    if (persistent == null) {
+      checkpoints.dropMetadata();
+      forgetSelf();
+    }
+  }
+
+  /// Lets go for a restart of the daemon; the record stays. Takes the lock.
+  void detach() {
+    lock.lock();
+    try {
+      Session running = session;
+      if (running != null) {
+        running.watch().close();
+        try {
+          running.driver().detach();
+        } catch (DriverException e) {
+          LOG.log(Level.ERROR, name + ": detach", e);
+        }
+        session = null;
+        releaseWaiters(running);
+      }
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /// Takes the lock.
+  void connectionClosed(Object connection) {
+    lock.lock();
+    try {
+      Session running = session;
+      if (running != null
+          && running.owner().filter(owner -> owner.equals(connection)).isPresent()) {
+        end(DomainState.SHUTOFF_DESTROYED, Lifecycle.STOPPED_DESTROYED, null);
+      }
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  static LibvirtException notRunning() {
+    return ErrorCode.OPERATION_INVALID.in(ErrorDomain.DOMAIN, "domain is not running");
+  }
+
+  Session requireActive() throws LibvirtException {
+    Session running = session;
+    if (running == null) {
+      throw notRunning();
+    }
+    return running;
+  }
+
+  Optional<Session> runningSession() {
+    return Optional.ofNullable(session);
+  }
+
+  Optional<Definition> persistentDefinition() {
+    return Optional.ofNullable(persistent);
+  }
+
+  DomainState state() {
+    Session running = session;
+    return running == null ? offState : running.live().state();
+  }
+
+  Optional<String> blockedBecause() {
+    return Optional.ofNullable(blocked);
+  }
+
+  JobStats completed() {
+    return completed;
+  }
+
+  void completed(JobStats stats) {
+    completed = stats;
+  }
+
+  /// What it runs by, or would.
+  Optional<Definition> definition() {
+    return runningSession()
+        .map(running -> running.live().definition())
+        .or(this::persistentDefinition);
+  }
+
+  Condition changed() {
+    return changed;
+  }
+
+  void signal() {
+    changed.signalAll();
+  }
+
+  void event(DomainEvent event) {
+    context.events().accept(event);
+  }
+
+  private void lifecycle(Lifecycle change) {
+    event(new DomainEvent.LifecycleChanged(ref(), change));
+  }
+
+  void blockJobEvent(String target, String path, BlockJobType type, BlockJobStatus status) {
+    event(new DomainEvent.BlockJob(ref(), path, type, status));
+    event(new DomainEvent.BlockJob2(ref(), target, type, status));
+  }
+
+  void putLive(Session of) throws IOException {
+    context.state().put(StateStore.Kind.LIVE, name, LiveRecord.write(of.live()));
+  }
+
+  /// For changes that a restart derives anyway from the record that is there.
+  void putLiveOrLog(Session of) {
+    try {
+      putLive(of);
+    } catch (IOException e) {
+      LOG.log(Level.ERROR, name + ": live record", e);
+    }
+  }
+
+  private void removeLive() {
+    try {
+      context.state().remove(StateStore.Kind.LIVE, name);
+    } catch (IOException e) {
+      LOG.log(Level.ERROR, name + ": live record", e);
+    }
+  }
+
+  private void putDefinition() throws IOException {
+    Definition definition = persistent;
+    if (definition != null) {
+      context
+          .state()
+          .put(StateStore.Kind.DEFINITION, name, StoredDefinition.write(definition, autostart));
+    }
+  }
+
+  void putDefinitionOrLog() {
+    try {
+      putDefinition();
+    } catch (IOException e) {
+      LOG.log(Level.ERROR, name + ": definition", e);
+    }
+  }
+
+  /// Ends a domain whose record cannot be trusted to say what its guest writes to.
+  void stopForSafety(Session of, String why) {
+    if (isCurrent(of)) {
+      LOG.log(Level.ERROR, "{0}: stopped: {1}", name, why);
+      end(DomainState.SHUTOFF_FAILED, Lifecycle.STOPPED_FAILED, why);
+    }
+  }
+
+  private void look(JobWatch watch) {
+    lock.lock();
+    try {
+      Session running = session;
+      if (running == null || running.watch() != watch) {
+        return;
+      }
+      Optional<String> stopped = watch.stopReason();
+      if (stopped.isPresent()) {
+        LOG.log(Level.ERROR, "{0}: ended by itself: {1}", name, stopped.get());
+        end(DomainState.SHUTOFF_CRASHED, Lifecycle.STOPPED_FAILED, stopped.get());
+      } else {
+        observe(running);
+      }
+    } catch (RuntimeException | Error e) {
+      LOG.log(Level.ERROR, name + ": looking after jobs", e);
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /// Whether this run is the one that goes on.
+  boolean isCurrent(Session of) {
+    Session running = session;
+    return running != null && running.watch() == of.watch();
+  }
+
+  /// Brings all jobs to where the driver says they are.
+  void observe(Session running) {
+    rounds.observe(running);
+  }
+
+  /// Stops a running domain. Its bitmaps are stored before its record goes.
+  ///
+  /// @param why reason of an end that nobody asked for
+  private void end(DomainState off, Lifecycle change, @Nullable String why) {
+    Session running = session;
+    if (running == null) {
+      return;
+    }
+    running.watch().close();
+    stopDriver(running);
+    BackupJob backup = running.live().backup();
+    if (backup != null) {
+      backups.domainEnded(backup, why);
+    }
+    removeLive();
+    lifecycle(change); // with the id it had
+    session = null;
+    offState = off;
+    releaseWaiters(running);
+    if (persistent == null) {
+      checkpoints.dropMetadata();
+      forgetSelf();
+    }
+  }
+
+  private void stopDriver(Session running) {
+    try {
+      running.driver().stop();
+    } catch (DriverException e) {
+      LOG.log(Level.ERROR, name + ": stopped, but not all was flushed", e);
+    }
+  }
+
+  private void releaseWaiters(Session running) {
+    for (LiveDisk disk : running.live().disks()) {
+      CopyJob copy = disk.copy();
+      if (copy != null) {
+        copy.end(BlockJobStatus.CANCELED, "");
+      }
+    }
+    running.live().backup(null);
+    signal();
+  }
+
+  private void forgetSelf() {
+    gone = true;
+    context.forget().accept(this);
+  }
+
+  private LibvirtException notFound() {
+    return ErrorCode.NO_DOMAIN.because(
+        "no domain with matching uuid '%s' (%s)".formatted(uuid, name));
+  }
+}

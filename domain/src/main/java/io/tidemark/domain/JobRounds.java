@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.domain;
+
+import io.tidemark.domain.spi.DriverException;
+import io.tidemark.domain.spi.DriverJobStatus;
+import io.tidemark.domain.spi.JobState;
+import java.lang.System.Logger.Level;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Optional;
+
+/// Goes through all jobs of a running domain: after news from the driver, and once after a restart
+/// of the daemon. Every method is called with the domain's lock held.
+final class JobRounds {
+  private static final System.Logger LOG = System.getLogger(JobRounds.class.getName());
+
+  private final DomainLife domain;
+  private final BlockCopies copies;
+  private final Backups backups;
+
+  JobRounds(DomainLife domain, BlockCopies copies, Backups backups) {
+    this.domain = domain;
+    this.copies = copies;
+    this.backups = backups;
+  }
+
+  /// Brings all jobs to where the driver says they are.
+  void observe(Session running) {
+    List<JobState> states = running.driver().jobs();
+    List<String> known = new ArrayList<>();
+    for (LiveDisk disk : running.live().disks()) {
+      CopyJob copy = disk.copy();
+      if (copy != null && domain.isCurrent(running)) {
+        known.add(copy.id());
+        copies.observe(running, disk, copy, find(states, copy.id()));
+      }
+    }
+    BackupJob backup = running.live().backup();
+    if (backup != null && domain.isCurrent(running)) {
+      backup.disks().forEach(disk -> known.add(disk.jobId()));
+      backups.observe(running, backup, states);
+    }
+    for (JobState state : states) {
+      if (domain.isCurrent(running)
+          && state.status() == DriverJobStatus.CONCLUDED
+          && !known.contains(state.id())) {
+        dismissUnknown(running, state.id());
+      }
+    }
+  }
+
+  private static Optional<JobState> find(List<JobState> states, String id) {
+    return states.stream().filter(state -> state.id().equals(id)).findFirst();
+  }
+
+  private void dismissUnknown(Session running, String id) {
+    try {
+      running.driver().dismissJob(id);
+    } catch (DriverException e) {
+      LOG.log(Level.DEBUG, domain.name() + ": dismiss " + id, e);
+    }
+  }
+
+  /// Ends what the last daemon was in the middle of: before its commit point it failed, behind it
+  /// is finished.
+  void recover(Session taken) {
+    Live live = taken.live();
+    domain.checkpoints().recover(taken);
+    List<LiveDisk> copied = live.disks().stream().filter(disk -> disk.copy() != null).toList();
+    for (LiveDisk disk : copied) {
+      CopyJob copy = disk.copy();
+      boolean pivoted = copy != null && copy.phase() == CopyJob.Phase.PIVOTED;
+      disk.copy(null);
+      if (!pivoted) {
+        LOG.log(
+            Level.WARNING,
+            "{0}: block copy of {1} failed: the daemon ended during it",
+            domain.name(),
+            disk.target());
+      }
+      domain.blockJobEvent(
+          disk.target(),
+          disk.active().file(),
+          BlockJobType.COPY,
+          pivoted ? BlockJobStatus.COMPLETED : BlockJobStatus.FAILED);
+    }
+    BackupJob backup = live.backup();
+    if (backup != null) {
+      backups.recover(backup);
+      live.backup(null);
+    }
+    domain.putLiveOrLog(taken);
+  }
+}
