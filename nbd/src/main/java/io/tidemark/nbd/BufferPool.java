@@ -52,9 +52,13 @@ final class BufferPool {
         if (madeBytes + size > limitBytes) {
           return Optional.empty();
         }
-        ByteBuffer made = ByteBuffer.allocateDirect(size);
-        madeBytes += size;
-        return Optional.of(made);
+        try {
+          ByteBuffer made = ByteBuffer.allocateDirect(size);
+          madeBytes += size;
+          return Optional.of(made);
+        } catch (OutOfMemoryError _) { // the JVM's own limit of direct memory
+          return Optional.empty();
+        }
       }
     }
     return Optional.empty();

@@ -241,10 +241,19 @@ public final class ExportServer implements AutoCloseable {
 
   private void accepted(ServerListener.Accepted accepted) {
     ServerConnection connection;
+    String name;
     synchronized (lock) {
-      String name = "nbd-client " + ++names + " at " + accepted.listener();
-      long deadline = System.nanoTime() + limits.handshakeTime().toNanos();
+      name = "nbd-client " + ++names + " at " + accepted.listener();
+    }
+    long deadline = System.nanoTime() + limits.handshakeTime().toNanos();
+    try {
       connection = new ServerConnection(owner, accepted.channel(), pool, name, deadline);
+    } catch (OutOfMemoryError e) { // no more direct memory
+      LOG.log(Level.WARNING, "{0}: no buffers for it: {1}", name, e.getMessage());
+      accepted.close();
+      return;
+    }
+    synchronized (lock) {
       if (closed) {
         connection.closeChannel();
         return;
@@ -257,7 +266,7 @@ public final class ExportServer implements AutoCloseable {
       }
     }
     try {
-      Thread.ofPlatform().name(connection.name()).daemon().start(connection);
+      Thread.ofPlatform().name(name).daemon().start(connection);
     } catch (OutOfMemoryError e) { // no more threads
       connection.drop("no thread for it: " + e.getMessage());
       owner.left(connection);

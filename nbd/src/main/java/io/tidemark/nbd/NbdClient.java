@@ -35,7 +35,7 @@ public final class NbdClient implements BlockNode {
   private static final long MAX_RANGE = 1L << 30;
 
   /// Connections that one request may see lost: it could be what the server dies of.
-  private static final int MAX_ATTEMPTS = 10;
+  static final int MAX_ATTEMPTS = 10;
 
   private static final int ZEROES_BYTES = 256 << 10;
   private static final long FIRST_PAUSE_MILLIS = 20;
@@ -55,6 +55,8 @@ public final class NbdClient implements BlockNode {
   private long lostSince; // under `lock`: nanoTime, while the connection is lost
   private boolean lossSeen; // under `lock`: lostSince counts
   private boolean closed; // under `lock`
+  private long failedReconnects; // under `lock`
+  private String lastFailure = ""; // under `lock`: of the last of them
 
   /// Connects with [ClientOptions#defaults].
   public static NbdClient connect(NbdUri uri) throws BlockException {
@@ -411,6 +413,7 @@ public final class NbdClient implements BlockNode {
   private ClientConnection connection() throws BlockException {
     synchronized (lock) {
       boolean interrupted = false;
+      long failedBefore = failedReconnects;
       while (connecting && !closed) {
         try {
           lock.wait();
@@ -427,12 +430,20 @@ public final class NbdClient implements BlockNode {
       if (connection.alive()) {
         return connection;
       }
+      if (failedReconnects != failedBefore) { // who waits for an attempt shares its end
+        throw new TransportException(lastFailure);
+      }
       noteLoss();
       connecting = true;
     }
     ClientConnection fresh = null;
+    String failure = uri + ": not reconnected";
     try {
       fresh = reconnect();
+      return fresh;
+    } catch (BlockException e) {
+      failure = String.valueOf(e.getMessage());
+      throw e;
     } finally {
       synchronized (lock) {
         connecting = false;
@@ -442,11 +453,13 @@ public final class NbdClient implements BlockNode {
           if (closed) {
             fresh.close();
           }
+        } else {
+          failedReconnects++;
+          lastFailure = failure;
         }
         lock.notifyAll();
       }
     }
-    return fresh;
   }
 
   /// Tries until the delay since the loss is over, at least once.

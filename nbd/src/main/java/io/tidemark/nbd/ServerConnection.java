@@ -38,10 +38,6 @@ final class ServerConnection implements Runnable {
     this.deadline = deadline;
   }
 
-  String name() {
-    return name;
-  }
-
   long deadline() {
     return deadline;
   }

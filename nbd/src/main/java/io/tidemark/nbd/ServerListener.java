@@ -27,7 +27,15 @@ final class ServerListener {
   private static final long PAUSE_MILLIS = 100;
 
   /// A connection just made.
-  record Accepted(SocketChannel channel, String listener) {}
+  record Accepted(SocketChannel channel, String listener) {
+    void close() {
+      try {
+        channel.close();
+      } catch (IOException e) {
+        LOG.log(Level.DEBUG, "{0}: closing a connection: {1}", listener, e.getMessage());
+      }
+    }
+  }
 
   private final ServerSocketChannel channel;
   private final Optional<Path> path;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.nbd;
 
+import static java.nio.charset.StandardCharsets.UTF_8;
+
 import java.io.IOException;
 import java.net.ConnectException;
 import java.net.StandardProtocolFamily;
@@ -23,12 +25,20 @@ import org.jspecify.annotations.Nullable;
 /// never stands open to others, a stale one is replaced in one step, and whoever sees the file can
 /// connect.
 final class UnixSocket {
+  /// Spec: unix(7), `sun_path`, less the byte that ends it.
+  static final int MAX_PATH_BYTES = 107;
+
   private static final int FILE_TYPE_MASK = 0170000;
   private static final int FILE_TYPE_SOCKET = 0140000;
 
   private UnixSocket() {}
 
   static ServerSocketChannel listen(Path path, int backlog) throws IOException {
+    int bytes = path.toString().getBytes(UTF_8).length;
+    if (bytes > MAX_PATH_BYTES) {
+      throw new IOException(
+          path + ": " + bytes + " bytes, a socket's path has at most " + MAX_PATH_BYTES);
+    }
     if (Files.exists(path, LinkOption.NOFOLLOW_LINKS)) {
       refuseUnlessStale(path);
     }

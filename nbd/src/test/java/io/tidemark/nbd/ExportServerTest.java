@@ -584,6 +584,13 @@ class ExportServerTest {
   }
 
   @Test
+  void refusesASocketPathThatNoClientCouldName() {
+    Path tooLong = folder.resolve("x".repeat(108 - folder.toString().length() - 1));
+    assertThatThrownBy(() -> server.listen(tooLong)).hasMessageContaining("at most 107");
+    assertThat(tooLong).doesNotExist();
+  }
+
+  @Test
   void leavesAFileThatTookThePlaceOfItsSocket() throws IOException {
     Files.delete(socket);
     Files.writeString(socket, "mine");

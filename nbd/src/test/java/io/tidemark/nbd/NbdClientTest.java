@@ -325,6 +325,33 @@ class NbdClientTest {
   }
 
   @Test
+  void requestsThatWaitTogetherFailTogether() throws Exception {
+    var options = ClientOptions.defaults().withReconnectDelay(Duration.ofMillis(300));
+    try (NbdClient client = NbdClient.connect(uri(), options)) {
+      server.close();
+      var failures = new ArrayList<Throwable>();
+      var threads = new ArrayList<Thread>();
+      for (int t = 0; t < 20; t++) {
+        threads.add(
+            Thread.ofPlatform()
+                .start(() -> {
+                  try {
+                    client.flush();
+                  } catch (BlockException e) {
+                    synchronized (failures) {
+                      failures.add(e);
+                    }
+                  }
+                }));
+      }
+      for (Thread thread : threads) {
+        thread.join();
+      }
+      assertThat(failures).hasSize(20).allMatch(e -> e instanceof TransportException);
+    }
+  }
+
+  @Test
   void refusesAnExportThatCameBackWithAnotherSize() throws Exception {
     var options = ClientOptions.defaults().withReconnectDelay(Duration.ofMillis(1));
     try (NbdClient client = NbdClient.connect(uri(), options)) {
