@@ -33,6 +33,8 @@ import picocli.CommandLine.Spec;
     subcommands = {
       DaemonCommand.class,
       ExportCommand.class,
+      DemoCommand.class,
+      DemoGuestCommand.class,
       ImageCommand.class,
     })
 public final class Tidemark implements Runnable {
