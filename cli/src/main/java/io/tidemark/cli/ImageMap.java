@@ -6,8 +6,10 @@ import io.tidemark.block.BlockNode;
 import io.tidemark.block.Extent;
 import io.tidemark.block.Extents;
 import io.tidemark.block.FormatNode;
+import io.tidemark.qcow2.Qcow2Image;
 import java.io.IOException;
 import java.io.PrintWriter;
+import java.util.IdentityHashMap;
 import java.util.Optional;
 import java.util.concurrent.Callable;
 import org.jspecify.annotations.Nullable;
@@ -88,6 +90,7 @@ final class ImageMap implements Callable<Integer> {
 
   private @Nullable Entry pending; // may still grow; null before the first
   private boolean begun;
+  private final IdentityHashMap<BlockNode, Boolean> holes = new IdentityHashMap<>();
 
   @Override
   public Integer call() throws IOException, CommandException {
@@ -125,11 +128,8 @@ final class ImageMap implements Callable<Integer> {
   private void visit(PrintWriter out, Extent extent, int depth, BlockNode layer)
       throws BlockException {
     boolean data = extent.state() == Extent.State.DATA;
-    if (data
-        && extent.hostOffset() >= 0
-        && layer instanceof FormatNode node
-        && !node.format().equals("raw")) {
-      stored(out, extent, depth, node.file());
+    if (data && extent.hostOffset() >= 0 && layer instanceof Qcow2Image image && holesIn(image)) {
+      stored(out, extent, depth, image.file());
       return;
     }
     boolean present = extent.state() != Extent.State.UNALLOCATED;
@@ -144,6 +144,16 @@ final class ImageMap implements Callable<Integer> {
             data,
             extent.hostOffset(),
             layer.name()));
+  }
+
+  /// Asked once for each image: it counts clusters.
+  private boolean holesIn(Qcow2Image image) throws BlockException {
+    Boolean known = holes.get(image);
+    if (known == null) {
+      known = image.dataMayLieInHoles();
+      holes.put(image, known);
+    }
+    return known;
   }
 
   /// Bytes of a format may lie in a hole of the file, or past its end: then they are zeroes.

@@ -71,6 +71,22 @@ final class Allocator {
     }
   }
 
+  /// Whether at least `least` of the first `upTo` clusters are in use.
+  boolean inUse(long least, long upTo) throws BlockException {
+    counts.lock();
+    try {
+      long found = 0;
+      for (long cluster = 0; cluster < upTo && found < least; cluster++) {
+        if (refcounts.get(cluster) != 0) {
+          found++;
+        }
+      }
+      return found >= least;
+    } finally {
+      counts.unlock();
+    }
+  }
+
   private void refill(int wanted) throws BlockException {
     counts.lock();
     try {

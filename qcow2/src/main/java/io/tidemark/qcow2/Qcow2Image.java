@@ -454,6 +454,21 @@ public final class Qcow2Image implements FormatNode {
     return file.node().allocatedBytes();
   }
 
+  /// Whether the file takes clearly less space than its clusters in use: then its metadata was
+  /// preallocated, and clusters of data may lie in holes of the file.
+  ///
+  /// qemu: 7.2 looks for holes in such images only, by this measure.
+  public boolean dataMayLieInHoles() throws BlockException {
+    long allocated = allocatedBytes();
+    if (allocated < 0) {
+      return false;
+    }
+    long clusterSize = geometry.clusterSize();
+    long stored = allocated / clusterSize;
+    long clearlyMore = Math.max(stored * 10 / 9, stored + 2);
+    return allocator.inUse(clearlyMore, (file.length() + clusterSize - 1) / clusterSize);
+  }
+
   /// Makes the disk larger: shrinking is not supported.
   ///
   /// On disk, in this order, synced between: zero entries for what a longer backing node would
