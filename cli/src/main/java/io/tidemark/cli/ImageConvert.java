@@ -225,7 +225,10 @@ final class ImageConvert implements Callable<Integer> {
       throws IOException, CommandException {
     long total = 0;
     for (FormatNode source : sources) {
-      total = Math.addExact(total, source.virtualSize());
+      if (source.virtualSize() > Long.MAX_VALUE - total) {
+        throw new CommandException(target + ": the sources have more than 2^63 - 1 bytes together");
+      }
+      total += source.virtualSize();
     }
     List<DirtyBitmap> copied = bitmaps ? bitmaps(sources.getFirst()) : List.of();
     boolean existed = Files.exists(target);

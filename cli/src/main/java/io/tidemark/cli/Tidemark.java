@@ -65,10 +65,15 @@ public final class Tidemark implements Runnable {
             .setCaseInsensitiveEnumValuesAllowed(true)
             .setPosixClusteredShortOptionsAllowed(true)
             .setOverwrittenOptionsAllowed(true)
+            .setExpandAtFiles(false) // an image may be called @disk
             .setExecutionExceptionHandler(Tidemark::failed)
             .setParameterExceptionHandler(Tidemark::misused)
             .execute(args);
-    out.flush();
+    boolean unwritten = out.checkError();
+    if (unwritten && code == ExitStatus.DONE.code()) {
+      err.println("tidemark: standard output: cannot be written");
+      code = ExitStatus.FAILED.code();
+    }
     err.flush();
     return code;
   }

@@ -3,8 +3,10 @@ package io.tidemark.cli;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import java.io.IOException;
 import java.io.PrintWriter;
 import java.io.StringWriter;
+import java.io.Writer;
 import org.junit.jupiter.api.Test;
 
 class TidemarkTest {
@@ -49,5 +51,31 @@ class TidemarkTest {
   void usageErrorsOfImageHaveQemuImgsCode() {
     assertThat(run("image", "frobnicate")).isEqualTo(1);
     assertThat(run("image")).isEqualTo(1);
+  }
+
+  @Test
+  void answerThatCannotBeWrittenIsAFailure() {
+    Writer full =
+        new Writer() {
+          @Override
+          public void write(char[] text, int offset, int length) throws IOException {
+            throw new IOException("no space left");
+          }
+
+          @Override
+          public void flush() {}
+
+          @Override
+          public void close() {}
+        };
+    int code = Tidemark.run(new PrintWriter(full), new PrintWriter(err), "--version");
+    assertThat(code).isEqualTo(ExitStatus.FAILED.code());
+    assertThat(err.toString()).isEqualTo("tidemark: standard output: cannot be written\n");
+  }
+
+  @Test
+  void argumentThatBeginsWithAnAtSignIsAName() {
+    assertThat(run("image", "info", "-f", "raw", "@missing")).isEqualTo(1);
+    assertThat(err.toString()).isEqualTo("tidemark: @missing: no such file\n");
   }
 }
