@@ -115,6 +115,7 @@ final class BackupJob {
   private final List<Disk> disks;
   private final List<String> notSelected;
   private Phase phase = Phase.RUNNING;
+  private boolean started;
   private boolean abortAsked;
   private boolean othersCancelled;
   // Null until something fails.
@@ -151,6 +152,15 @@ final class BackupJob {
 
   void phase(Phase next) {
     phase = next;
+  }
+
+  /// Whether the driver runs its jobs, so that their end clears up.
+  boolean started() {
+    return started;
+  }
+
+  void markStarted() {
+    started = true;
   }
 
   boolean abortAsked() {

@@ -219,6 +219,9 @@ final class Backups {
           "'%s' is the target of two disks: Failed to get \"write\" lock".formatted(file));
     }
     String written = reuse ? file : partialName(path).toString();
+    if (reuse) {
+      BlockCopies.checkUnused(live, path);
+    }
     Layer node = new Layer(live.takeIndex(), written, wanted.format());
     return new BackupJob.Disk(
         disk.target(),
@@ -263,17 +266,9 @@ final class Backups {
     } catch (DriverException e) {
       throw DriverErrors.toClient("execute the backup's transaction", e);
     }
-    // From here on the jobs run; what fails now ends them.
+    job.markStarted();
     if (checkpoint.isPresent()) {
-      try {
-        checkpoints.commit(session, checkpoint.get());
-      } catch (LibvirtException e) {
-        job.fail(String.valueOf(e.getMessage()));
-        cancelAll(session, job);
-        throw e;
-      } finally {
-        session.watch().poke();
-      }
+      checkpoints.commit(session, checkpoint.get());
     }
     session.watch().poke();
   }
@@ -365,10 +360,12 @@ final class Backups {
     return actions;
   }
 
-  /// Nothing has started: takes back what was prepared.
+  /// Takes back what was prepared; jobs that run are ended instead, and their end clears up.
   private void undo(Session session, BackupJob job) {
-    if (job.failure() != null) {
-      return; // the jobs run and are being cancelled: their end cleans up
+    if (job.started()) {
+      job.fail("the checkpoint could not be saved");
+      cancelAll(session, job);
+      return;
     }
     for (BackupJob.Disk disk : job.disks()) {
       domain.upkeep().removeNode(session, disk.node().nodeName());

@@ -281,7 +281,7 @@ final class BlockCopies {
 
   /// A file of this domain's own chains or jobs is no destination; those of others are found out by
   /// their locks.
-  private static void checkUnused(Live live, Path file) throws LibvirtException {
+  static void checkUnused(Live live, Path file) throws LibvirtException {
     Path wanted = file.normalize();
     for (LiveDisk disk : live.disks()) {
       List<Layer> inUse = new ArrayList<>(disk.layers());

@@ -137,8 +137,7 @@ public final class Domain {
     return life.locked(() -> life.persistentDefinition().isPresent());
   }
 
-  /// Whether the definition differs from what runs and is only taken up at the next start (libvirt
-  /// says so only of networks' and pools' relatives; domains of QEMU answer no).
+  /// virDomainIsUpdated: always no, as libvirt answers for QEMU's domains too.
   public boolean isUpdated() throws LibvirtException {
     return life.locked(() -> false);
   }

@@ -35,8 +35,8 @@ final class DomainLife {
   private final JobRounds rounds;
   // Null for a transient domain.
   private @Nullable Definition persistent;
-  // Null while it does not run.
-  private @Nullable Session session;
+  // Null while it does not run. Volatile for id(), which does not take the lock.
+  private volatile @Nullable Session session;
   // Null unless the live record cannot be used: why it cannot be started.
   private @Nullable String blocked;
   private boolean autostart;
@@ -79,18 +79,14 @@ final class DomainLife {
     return backups;
   }
 
-  /// Positive while it runs, else -1. Takes the lock.
+  /// Positive while it runs, else -1. Any thread, without the lock, so that a domain that is busy
+  /// holds up no look-up of another.
   int id() {
-    lock.lock();
-    try {
-      Session running = session;
-      return running == null ? -1 : running.live().id();
-    } finally {
-      lock.unlock();
-    }
+    Session running = session;
+    return running == null ? -1 : running.live().id();
   }
 
-  /// Takes the lock.
+  /// Any thread, without the lock.
   DomainRef ref() {
     return new DomainRef(name, uuid, id());
   }

@@ -15,13 +15,15 @@ import java.util.function.Supplier;
 /// @param gid its group
 public record Environment(
     InstantSource clock, Supplier<UUID> uuids, Duration jobPatience, int uid, int gid) {
-  /// The real clock, random uuids, libvirt's 30 s.
+  /// libvirt's patience.
+  public static final Duration JOB_PATIENCE = Duration.ofSeconds(30);
+
+  /// The real clock, random uuids, libvirt's patience.
   ///
   /// @param uid of this process
   /// @param gid of this process
   public static Environment system(int uid, int gid) {
-    return new Environment(
-        InstantSource.system(), UUID::randomUUID, Duration.ofSeconds(30), uid, gid);
+    return new Environment(InstantSource.system(), UUID::randomUUID, JOB_PATIENCE, uid, gid);
   }
 
   /// As [#system(int, int)], for root.

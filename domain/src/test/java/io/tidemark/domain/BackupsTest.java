@@ -244,6 +244,27 @@ class BackupsTest {
   }
 
   @Test
+  void checkpointThatCannotBeSavedEndsTheBackup() throws LibvirtException {
+    Domain domain = daemon.startTransient();
+    daemon.view.failKind = StateStore.Kind.CHECKPOINT;
+    assertRefused(() -> domain.backupBegin(BOTH, checkpoint("c1"), 0), 1, 10);
+    assertThat(daemon.awaitEvents(5))
+        .element(2)
+        .asString()
+        .endsWith("success=false errmsg=the checkpoint could not be saved");
+    assertThat(partials()).isEmpty();
+    assertThat(domain.checkpoints(0)).isEmpty();
+    assertThat(machine.bitmaps.get(Path.of("/img/a.qcow2"))).isEmpty();
+  }
+
+  @Test
+  void reusedTargetMayNotBeAnImageOfTheDomain() throws LibvirtException {
+    Domain domain = daemon.startTransient();
+    assertRefused(
+        () -> domain.backupBegin(one("", "<target file='/img/base.qcow2'/>"), null, 1), 1, 10);
+  }
+
+  @Test
   void secondBackupTimesOutOrTakesItsTurn() throws Exception {
     Domain domain = daemon.startTransient();
     domain.backupBegin(BOTH, null, 0);

@@ -9,6 +9,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.UUID;
 import java.util.concurrent.atomic.AtomicLong;
+import java.util.concurrent.locks.LockSupport;
 import java.util.function.BooleanSupplier;
 
 /// One daemon's life on a [Machine]: the registry with fakes behind it, and what it told.
@@ -145,7 +146,7 @@ final class Daemon {
     long end = System.nanoTime() + LIMIT.toNanos();
     while (!condition.getAsBoolean()) {
       assertThat(System.nanoTime()).as("waited %s in vain", LIMIT).isLessThan(end);
-      Thread.onSpinWait();
+      LockSupport.parkNanos(200_000);
     }
   }
 }
