@@ -21,7 +21,8 @@ final class ImageCheck {
   /// Host clusters counted at a time: 16 MiB of counts.
   static final int WINDOW = 4 << 20;
 
-  /// Windows in one check.
+  /// Windows in one check. Each takes a walk over all tables, and only windows with something in
+  /// them are looked at.
   static final int MAX_WINDOWS = 4096;
 
   /// Told of each leaked cluster.
@@ -312,33 +313,38 @@ final class ImageCheck {
   }
 
   private void compare(Leaks onLeak) throws BlockException {
-    long lastBad = -1;
     long start = window * WINDOW;
-    for (int i = 0; i < counts.length; i++) {
-      long cluster = start + i;
-      long count;
+    long end = start + counts.length;
+    for (long cluster = start; cluster < end; ) {
+      long blockEnd =
+          ((cluster >>> geometry.refcountBlockBits()) + 1) << geometry.refcountBlockBits();
+      blockEnd = Math.min(blockEnd, end);
       try {
-        count = refcounts.get(cluster);
+        refcounts.get(cluster);
       } catch (BlockException e) {
-        checkErrors++;
-        if (lastBad != cluster >>> geometry.refcountBlockBits()) {
-          lastBad = cluster >>> geometry.refcountBlockBits();
-          find(String.valueOf(e.getMessage()));
-        }
+        checkErrors++; // once for the block: none of its counts can be read
+        find(String.valueOf(e.getMessage()));
+        cluster = blockEnd;
         continue;
       }
-      long references = counts[i];
-      if (count != 0 || references != 0) {
-        highest = Math.max(highest, cluster);
+      for (; cluster < blockEnd; cluster++) {
+        compare(cluster, refcounts.get(cluster), counts[(int) (cluster - start)], onLeak);
       }
-      if (count < references) {
-        corruptions++;
-        find("cluster " + cluster + ": refcount " + count + ", references " + references);
-      } else if (count > references) {
-        leaks++;
-        find("leaked cluster " + cluster + ": refcount " + count + ", references " + references);
-        onLeak.leak(cluster, count, references);
-      }
+    }
+  }
+
+  private void compare(long cluster, long count, int references, Leaks onLeak)
+      throws BlockException {
+    if (count != 0 || references != 0) {
+      highest = Math.max(highest, cluster);
+    }
+    if (count < references) {
+      corruptions++;
+      find("cluster " + cluster + ": refcount " + count + ", references " + references);
+    } else if (count > references) {
+      leaks++;
+      find("leaked cluster " + cluster + ": refcount " + count + ", references " + references);
+      onLeak.leak(cluster, count, references);
     }
   }
 }
