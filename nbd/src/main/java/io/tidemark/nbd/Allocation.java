@@ -13,9 +13,8 @@ final class Allocation {
   static int flags(Extent extent) {
     return switch (extent.state()) {
       case DATA -> 0;
-      case UNALLOCATED -> Wire.State.HOLE | Wire.State.ZERO;
-      // A zero extent with a host offset keeps its space.
-      case ZERO -> extent.hostOffset() >= 0 ? Wire.State.ZERO : Wire.State.HOLE | Wire.State.ZERO;
+      // qemu: 7.2 says so also of zeroes that keep their space
+      case UNALLOCATED, ZERO -> Wire.State.HOLE | Wire.State.ZERO;
     };
   }
 }

@@ -62,13 +62,10 @@ final class GuestReads {
   private boolean continues(long entry, long other, long index) {
     L2Entry.Kind kind = L2Entry.kind(entry);
     return switch (kind) {
-      case DATA ->
-          L2Entry.kind(other) == L2Entry.Kind.DATA
+      case DATA, ZERO_ALLOCATED ->
+          L2Entry.kind(other) == kind
               && L2Entry.host(other) == L2Entry.host(entry) + (index << geometry.clusterBits());
-      case UNALLOCATED -> L2Entry.kind(other) == L2Entry.Kind.UNALLOCATED;
-      case ZERO_PLAIN, ZERO_ALLOCATED ->
-          L2Entry.kind(other) == L2Entry.Kind.ZERO_PLAIN
-              || L2Entry.kind(other) == L2Entry.Kind.ZERO_ALLOCATED;
+      case UNALLOCATED, ZERO_PLAIN -> L2Entry.kind(other) == kind;
       case COMPRESSED -> false;
     };
   }
@@ -198,15 +195,15 @@ final class GuestReads {
   private Extent extent(long entry, long offset, long length) {
     return switch (L2Entry.kind(entry)) {
       case UNALLOCATED -> unallocated(offset, length);
-      case DATA ->
-          new Extent(
-              offset,
-              length,
-              Extent.State.DATA,
-              L2Entry.host(entry) + geometry.within(offset),
-              false);
-      case ZERO_PLAIN, ZERO_ALLOCATED -> new Extent(offset, length, Extent.State.ZERO, -1, false);
+      case DATA -> new Extent(offset, length, Extent.State.DATA, place(entry, offset), false);
+      case ZERO_ALLOCATED ->
+          new Extent(offset, length, Extent.State.ZERO, place(entry, offset), false);
+      case ZERO_PLAIN -> new Extent(offset, length, Extent.State.ZERO, -1, false);
       case COMPRESSED -> new Extent(offset, length, Extent.State.DATA, -1, true);
     };
+  }
+
+  private long place(long entry, long offset) {
+    return L2Entry.host(entry) + geometry.within(offset);
   }
 }

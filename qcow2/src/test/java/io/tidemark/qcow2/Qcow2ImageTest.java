@@ -141,8 +141,11 @@ class Qcow2ImageTest {
         .extracting(Extent::state, Extent::length)
         .containsExactly(
             org.assertj.core.groups.Tuple.tuple(Extent.State.DATA, 65536L),
-            org.assertj.core.groups.Tuple.tuple(Extent.State.ZERO, 2 * 65536L),
+            org.assertj.core.groups.Tuple.tuple(Extent.State.ZERO, 65536L),
+            org.assertj.core.groups.Tuple.tuple(Extent.State.ZERO, 65536L),
             org.assertj.core.groups.Tuple.tuple(Extent.State.UNALLOCATED, 65536L));
+    assertThat(extents(image).get(1).hostOffset()).as("keeps its cluster").isPositive();
+    assertThat(extents(image).get(2).hostOffset()).as("has none").isEqualTo(-1);
     image.close();
   }
 
