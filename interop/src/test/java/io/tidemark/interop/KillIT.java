@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.interop;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import io.tidemark.block.FileNode;
+import io.tidemark.block.OpenOptions;
+import io.tidemark.testkit.Tool;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.List;
+import java.util.SplittableRandom;
+import java.util.concurrent.locks.LockSupport;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Tag;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/// Kill -9 of the daemon under a guest that writes without pause and reconnects: rules 1 to 3 of
+/// the design, [#ROUNDS] times each. `-Dkill.rounds=N` for more, `-Dseed=N` for other moments.
+@Tag("interop")
+class KillIT {
+  private static final int ROUNDS = Integer.getInteger("kill.rounds", 20);
+  private static final long SEED = Long.getLong("seed", 20261122L);
+  private static final String DOMAIN = "killed";
+
+  /// A guest must not wait longer for a daemon that was killed and started again. Start-up of the
+  /// JVM on a loaded machine is the larger part.
+  private static final Duration LONGEST_PAUSE = Duration.ofSeconds(20);
+
+  @TempDir Path folder;
+  private final SplittableRandom random = new SplittableRandom(SEED);
+  private TidemarkProcess daemon;
+  private Virsh virsh;
+  private ProvingGuest guest;
+  private Path base;
+  private Path disk;
+
+  @BeforeEach
+  void startDomainAndGuest() throws IOException {
+    Tool.require("virsh");
+    Tool.require("qemu-img");
+    base = folder.resolve("base.qcow2");
+    disk = folder.resolve("disk.qcow2");
+    Tool.require("qemu-img").ok("create", "-q", "-f", "qcow2", base, "64M");
+    Tool.require("qemu-img").ok("create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", disk);
+    daemon = TidemarkProcess.daemon(folder.resolve("tidemark"));
+    virsh = new Virsh(daemon);
+    virsh.ok("define", domainXml());
+    virsh.ok("start", DOMAIN);
+    guest = new ProvingGuest(daemon.guestSocket(DOMAIN), "vda", folder.resolve("proof"), SEED);
+  }
+
+  @AfterEach
+  void stop() throws IOException {
+    if (guest != null) {
+      guest.close();
+    }
+    if (daemon != null) {
+      daemon.close();
+    }
+  }
+
+  @Test
+  void idleDaemonLosesNothingAcknowledged() throws IOException {
+    for (int round = 0; round < ROUNDS; round++) {
+      guest.awaitProgress(1 + random.nextInt(2000));
+      killAndStart();
+      guest.awaitProgress(1);
+      guest.assertDiskHoldsAllAcknowledged();
+    }
+    endAndCheck();
+  }
+
+  @Test
+  void copyIsDoneWholeOrNotAtAll() throws IOException {
+    int pivoted = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+      Path copy = folder.resolve("copy" + round + ".qcow2");
+      guest.awaitProgress(1 + random.nextInt(500));
+      Path before = source();
+      virsh.ok("blockcopy", DOMAIN, "vda", "--dest", copy, "--transient-job", "--format", "qcow2");
+      var pivot = Thread.ofVirtual().start(() -> pivotWhenReady());
+      pauseMillis(random.nextInt(1500));
+      killAndStart();
+      join(pivot);
+      guest.awaitProgress(1);
+      guest.assertDiskHoldsAllAcknowledged();
+      Path after = source();
+      assertThat(after).isIn(before, copy);
+      assertThat(virsh.ok("dumpxml", DOMAIN)).doesNotContain("<mirror");
+      assertThat(virsh.ok("blockjob", DOMAIN, "vda", "--info")).doesNotContain("Copy");
+      if (after.equals(copy)) {
+        pivoted++;
+      } else {
+        Files.deleteIfExists(copy);
+      }
+    }
+    System.out.printf("killed %d times, %d of them after the pivot%n", ROUNDS, pivoted);
+    endAndCheck();
+  }
+
+  @Test
+  void backupLeavesNoFileThatClaimsToBeWholeAndNoGuess() throws IOException {
+    for (int round = 0; round < ROUNDS; round++) {
+      Path targets = Files.createDirectory(folder.resolve("backup" + round));
+      Path target = targets.resolve("vda.qcow2");
+      String checkpoint = "cp" + round;
+      guest.awaitProgress(1 + random.nextInt(500));
+      long notBefore = guest.proof().acknowledged();
+      virsh.ok("backup-begin", DOMAIN, backupXml(target, ""), checkpointXml(checkpoint));
+      pauseMillis(random.nextInt(800));
+      killAndStart();
+      guest.awaitProgress(1);
+      guest.assertDiskHoldsAllAcknowledged();
+      if (Files.exists(target)) {
+        // It has its name, so it must be whole.
+        Tool.require("qemu-img").ok("check", "-q", target);
+        assertHolds(target, notBefore);
+      } else {
+        assertThat(files(targets)).as("leftovers of the backup").isEmpty();
+        String stats = virsh.ok("domjobinfo", DOMAIN, "--completed", "--anystats");
+        assertThat(stats).contains("Failed");
+      }
+      Tool.Result increment =
+          virsh.run(
+              "backup-begin",
+              DOMAIN,
+              backupXml(
+                  target.resolveSibling("increment.qcow2"),
+                  "<incremental>" + checkpoint + "</incremental>"));
+      assertThat(increment.exit()).isEqualTo(1);
+      assertThat(increment.err())
+          .contains("missing or broken bitmap '" + checkpoint + "' for disk 'vda'");
+      virsh.ok("checkpoint-delete", DOMAIN, checkpoint);
+    }
+    endAndCheck();
+  }
+
+  private void killAndStart() throws IOException {
+    daemon.kill();
+    daemon.start();
+  }
+
+  private void pivotWhenReady() {
+    // Until the kill takes the daemon away; its errors are what is expected then.
+    while (virsh.run("blockjob", DOMAIN, "vda", "--info").exit() == 0) {
+      if (virsh.run("blockjob", DOMAIN, "vda", "--pivot").exit() == 0) {
+        return;
+      }
+    }
+  }
+
+  private static void join(Thread thread) {
+    try {
+      assertThat(thread.join(Duration.ofMinutes(1))).isTrue();
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+    }
+  }
+
+  private static void pauseMillis(int millis) {
+    long end = System.nanoTime() + Duration.ofMillis(millis).toNanos();
+    for (long left = end - System.nanoTime(); left > 0; left = end - System.nanoTime()) {
+      LockSupport.parkNanos(left); // the moment of the kill is what is random, not waited for
+    }
+  }
+
+  /// Where the guest's disk lies now.
+  private Path source() {
+    String line =
+        virsh
+            .ok("domblklist", DOMAIN)
+            .lines()
+            .filter(l -> l.strip().startsWith("vda"))
+            .findFirst()
+            .orElseThrow();
+    return Path.of(line.strip().split("\\s+", 2)[1]);
+  }
+
+  private void endAndCheck() throws IOException {
+    guest.assertUnharmed();
+    assertThat(guest.longestOperation()).isLessThan(LONGEST_PAUSE);
+    Path source = source();
+    guest.close();
+    long last = guest.proof().acknowledged();
+    virsh.ok("destroy", DOMAIN);
+    Tool.Result check = Tool.require("qemu-img").run("check", "--output=json", source);
+    assertThat(check.exit())
+        .as(check.out() + check.err())
+        .isIn(0, 3); // leaks are allowed after a crash
+    assertHolds(source, last);
+  }
+
+  private void assertHolds(Path image, long notBefore) throws IOException {
+    Path raw = folder.resolve("judged.raw");
+    Tool.require("qemu-img").ok("convert", "-O", "raw", image, raw);
+    try (var copy = FileNode.open(raw, OpenOptions.reading())) {
+      guest.assertHolds(copy, notBefore);
+    }
+    Files.delete(raw);
+  }
+
+  private static List<Path> files(Path dir) throws IOException {
+    try (Stream<Path> files = Files.list(dir)) {
+      return files.toList();
+    }
+  }
+
+  private Path domainXml() throws IOException {
+    return Files.writeString(
+        folder.resolve("domain.xml"),
+        """
+        <domain type='tidemark'>
+          <name>%s</name>
+          <memory unit='MiB'>64</memory>
+          <os><type>hvm</type></os>
+          <devices>
+            <disk type='file' device='disk'>
+              <driver name='qemu' type='qcow2'/>
+              <source file='%s'/>
+              <target dev='vda' bus='virtio'/>
+            </disk>
+          </devices>
+        </domain>
+        """
+            .formatted(DOMAIN, disk));
+  }
+
+  private Path backupXml(Path target, String incremental) throws IOException {
+    return Files.writeString(
+        folder.resolve("backup.xml"),
+        """
+        <domainbackup>
+          %s
+          <disks>
+            <disk name='vda' backup='yes' type='file'>
+              <driver type='qcow2'/>
+              <target file='%s'/>
+            </disk>
+          </disks>
+        </domainbackup>
+        """
+            .formatted(incremental, target));
+  }
+
+  private Path checkpointXml(String name) throws IOException {
+    return Files.writeString(
+        folder.resolve("checkpoint.xml"),
+        "<domaincheckpoint><name>" + name + "</name></domaincheckpoint>\n");
+  }
+}
