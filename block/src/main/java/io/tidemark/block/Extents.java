@@ -30,10 +30,17 @@ public final class Extents {
 
   /// Walks the layers above `base`, which itself is not asked: what a shallow copy onto `base` must
   /// hold. Ranges of these layers that read as zeroes, though `base` may hold something there, are
-  /// `ZERO`.
+  /// `ZERO`. `base` lies beneath `top`, or this throws `IllegalArgumentException`.
   public static void walkAbove(
       BlockNode top, BlockNode base, long offset, long length, LayerVisitor visitor)
       throws BlockException {
+    BlockNode layer = top.backing().orElse(null);
+    while (layer != null && !layer.equals(base)) {
+      layer = layer.backing().orElse(null);
+    }
+    if (layer == null) {
+      throw new IllegalArgumentException(base.name() + " is not beneath " + top.name());
+    }
     new Walk(base, visitor).run(top, offset, length);
   }
 

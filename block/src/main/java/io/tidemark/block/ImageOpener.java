@@ -179,7 +179,8 @@ public final class ImageOpener {
 
   /// Where a backing reference found in `image` leads: relative names start at the image's folder.
   /// Empty when the name is not a local file: it has a protocol (`nbd://…`, `json:…`), or is no
-  /// path at all. A leading `file:` is dropped, as QEMU does.
+  /// path at all. A leading `file:` is dropped, as QEMU does. `..` stays, because a folder may be a
+  /// symbolic link.
   public static Optional<Path> resolve(Path image, BackingReference reference) {
     String name = reference.name();
     if (name.startsWith("file:")) {
@@ -197,7 +198,7 @@ public final class ImageOpener {
     }
     try {
       Path path = Path.of(name);
-      return Optional.of(path.isAbsolute() ? path : image.resolveSibling(path).normalize());
+      return Optional.of(path.isAbsolute() ? path : image.resolveSibling(path));
     } catch (InvalidPathException _) {
       return Optional.empty();
     }

@@ -5,6 +5,7 @@ import static io.tidemark.block.Extent.State.DATA;
 import static io.tidemark.block.Extent.State.UNALLOCATED;
 import static io.tidemark.block.Extent.State.ZERO;
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.util.ArrayList;
 import java.util.List;
@@ -74,6 +75,14 @@ class ExtentsTest {
             "50+200 UNALLOCATED 0 top",
             "250+50 ZERO 0 top",
             "300+500 UNALLOCATED 0 top");
+  }
+
+  @Test
+  void aBaseThatIsNotBeneathIsRefused() {
+    assertThatThrownBy(() -> Extents.walkAbove(mid, top, 0, 100, (_, _, _) -> true))
+        .isInstanceOf(IllegalArgumentException.class);
+    assertThatThrownBy(() -> Extents.walkAbove(mid, mid, 0, 100, (_, _, _) -> true))
+        .isInstanceOf(IllegalArgumentException.class);
   }
 
   @Test
