@@ -84,4 +84,19 @@ class DocsTest {
     }
     return documents;
   }
+
+  @Test
+  void everyCallOfLibvirtIsInTheCompatibilityTable() throws IOException {
+    String table = Files.readString(Root.path().resolve("docs/compatibility.md"));
+    List<String> calls =
+        Files.readAllLines(
+                Root.path().resolve("rpc/src/main/resources/io/tidemark/rpc/procedures.tsv"))
+            .stream()
+            .filter(line -> !line.startsWith("#"))
+            .map(line -> line.split("\t"))
+            .filter(row -> !row[4].equals("event"))
+            .map(row -> "| " + row[0] + " " + row[1] + " " + row[2] + " |")
+            .toList();
+    assertThat(calls).hasSizeGreaterThan(350).allSatisfy(call -> assertThat(table).contains(call));
+  }
 }
