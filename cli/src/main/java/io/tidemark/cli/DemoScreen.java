@@ -43,16 +43,20 @@ final class DemoScreen {
   /// Where the running step stands.
   ///
   /// @param fraction 0 to 1
-  /// @param bytesPerSecond of the job
+  /// @param bytesPerSecond of the job; not shown when it moves nothing
   /// @param guestOperationsPerSecond acknowledged to the guest meanwhile
   void progress(
       String what, double fraction, double bytesPerSecond, double guestOperationsPerSecond) {
+    String rate =
+        bytesPerSecond > 0
+            ? String.format(Locale.ROOT, "%7.1f MiB/s  ", bytesPerSecond / (1024 * 1024))
+            : "";
     String figures =
         String.format(
             Locale.ROOT,
-            "%3.0f %%  %7.1f MiB/s  guest %,7.0f IOPS",
+            "%3.0f %%  %sguest %,7.0f IOPS",
             fraction * 100,
-            bytesPerSecond / (1024 * 1024),
+            rate,
             guestOperationsPerSecond);
     if (terminal) {
       int full = (int) Math.round(fraction * WIDTH);
