@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""lifecycle.py URI READ_ONLY_URI DIR: takes a domain through its life with python3-libvirt, copies
+"""lifecycle.py URI READ_ONLY_URI DOMAIN_TYPE DIR: takes a domain through its life with python3-libvirt, copies
 and backs up its disk, and prints a line for everything it saw: what it asked, what was answered,
-and the events, told apart by `event`. DIR/vda.qcow2 is the disk, 4 MiB of it written."""
+and the events, told apart by `event`. DIR/vda.qcow2 is the disk, 4 MiB of it written.
+Runs against libvirtd too, with type qemu."""
 import os
 import sys
 import time
 
 import libvirt
 
-URI, READ_ONLY_URI, DIR = sys.argv[1:4]
+URI, READ_ONLY_URI, TYPE, DIR = sys.argv[1:5]
 LIMIT_SECONDS = 60
 libvirt.registerErrorHandler(lambda *_: None, None)
 libvirt.virEventRegisterDefaultImpl()
@@ -94,7 +95,7 @@ def refused(what, call):
 
 
 def document(name):
-    return f"""<domain type='tidemark'><name>{name}</name><memory unit='MiB'>16</memory>
+    return f"""<domain type='{TYPE}'><name>{name}</name><memory unit='MiB'>16</memory>
       <os><type>hvm</type></os><devices><disk type='file' device='disk'>
       <driver name='qemu' type='qcow2'/><source file='{path("vda.qcow2")}'/>
       <target dev='vda' bus='virtio'/></disk></devices></domain>"""
@@ -124,7 +125,7 @@ def main():
     events("lifecycle py 2 0")
     print("active", dom.isActive(), "state", dom.state(), "same", conn.lookupByID(dom.ID()) is not None)
     print("backing store", "<backingStore/>" in dom.XMLDesc())
-    print("inactive has an id", " id=" in dom.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    print("inactive has an id", " id=" in dom.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE).splitlines()[0])
     print("capacity", dom.blockInfo("vda")[0], "requests", dom.blockStats("vda")[0])
 
     seen_by_reader = looking.lookupByName("py")

@@ -7,9 +7,12 @@ import io.tidemark.testkit.Tool;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
+import java.util.concurrent.TimeUnit;
+import org.awaitility.Awaitility;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
@@ -168,15 +171,19 @@ class NbdToolsIT {
             "--size=16M",
             "--iodepth=16",
             "--io_size=24M",
-            "--rate=3M,3M",
+            "--rate=2M,2M",
             "--verify=crc32c",
             "--verify_fatal=1",
             "--verify_state_save=0",
             "--output=" + folder.resolve("fio.txt"));
     try {
+      Awaitility.await()
+          .atMost(Duration.ofSeconds(30))
+          .until(() -> !virsh.ok("domblkstat", DOMAIN, "vda").contains("wr_req 0\n"));
       Path copy = folder.resolve("copy.qcow2");
       virsh.ok("blockcopy", DOMAIN, "vda", copy, "--transient-job", "--wait", "--pivot");
-      assertThat(load.waitFor(60, java.util.concurrent.TimeUnit.SECONDS)).isTrue();
+      assertThat(load.isAlive()).as("fio worked when the disk was pivoted").isTrue();
+      assertThat(load.waitFor(60, TimeUnit.SECONDS)).isTrue();
       assertThat(load.exitValue()).as(Files.readString(folder.resolve("fio.txt"))).isZero();
       virsh.ok("destroy", DOMAIN);
       Tool.require("qemu-img").ok("check", "-q", copy);
