@@ -21,6 +21,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
+import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.locks.LockSupport;
 import org.jspecify.annotations.Nullable;
 
@@ -48,10 +49,13 @@ final class Demo implements AutoCloseable {
   private final DemoScreen screen;
   private final Path run;
   private final List<Backup> backups = new ArrayList<>();
+
+  /// In order of start; also closed by [#abandon], from another thread.
+  private final List<DemoProcess> started = new CopyOnWriteArrayList<>();
+
   private boolean held = true;
 
   // Each set when its step has begun; closed with the demo.
-  private @Nullable DemoProcess daemon;
   private @Nullable DemoProcess guest;
   private @Nullable DemoDomain domain;
   private @Nullable GuestProof proof;
@@ -135,7 +139,7 @@ final class Demo implements AutoCloseable {
             folder.resolve("state").toString(),
             "--run-dir",
             run.toString());
-    daemon = process;
+    started.add(process);
     process.awaitReady();
     Path socket = run.resolve("libvirt-sock");
     screen.line("daemon   virsh -c 'qemu+unix:///system?socket=" + socket + "'");
@@ -150,7 +154,7 @@ final class Demo implements AutoCloseable {
   }
 
   private void startGuest() throws IOException, CommandException {
-    guest =
+    var process =
         DemoProcess.start(
             "guest",
             folder.resolve("guest.log"),
@@ -158,6 +162,8 @@ final class Demo implements AutoCloseable {
             guestUri(),
             folder.resolve("proof").toString(),
             Long.toString(seed));
+    started.add(process);
+    guest = process;
     screen.line("guest    writes, zeroes, discards and flushes without pause");
   }
 
@@ -433,17 +439,18 @@ final class Demo implements AutoCloseable {
     return String.format(Locale.ROOT, "%,d MiB", bytes / (1024 * 1024));
   }
 
+  /// Ends the processes, the guest before the daemon: for a demo that is broken off, and at its
+  /// end.
+  void abandon() {
+    started.reversed().forEach(DemoProcess::close);
+  }
+
   @Override
   public void close() throws IOException {
     if (domain != null) {
       domain.close();
     }
-    if (guest != null) {
-      guest.close();
-    }
-    if (daemon != null) {
-      daemon.close();
-    }
+    abandon();
     if (proof != null) {
       proof.close();
     }

@@ -62,19 +62,34 @@ final class DemoCommand implements Callable<Integer> {
     Optional<Path> kept = Optional.ofNullable(keep);
     Path folder =
         kept.isPresent() ? keptFolder(kept.get()) : Files.createTempDirectory("tidemark-demo");
-    var removal = new Thread(() -> remove(folder), "demo-removal");
-    if (kept.isEmpty()) {
-      Runtime.getRuntime().addShutdownHook(removal); // Ctrl-C leaves nothing behind either
-    }
-    try (var demo = new Demo(folder, sizeMib * MIB, seed, screen)) {
-      boolean held = demo.run();
-      kept.ifPresent(path -> screen.line("Kept in " + path));
-      return (held ? ExitStatus.DONE : ExitStatus.FAILED).code();
+    try {
+      return run(folder, kept.isEmpty(), screen);
     } finally {
       if (kept.isEmpty()) {
         remove(folder);
-        Runtime.getRuntime().removeShutdownHook(removal);
+      } else {
+        screen.line("Kept in " + folder);
       }
+    }
+  }
+
+  private int run(Path folder, boolean temporary, DemoScreen screen)
+      throws IOException, CommandException {
+    try (var demo = new Demo(folder, sizeMib * MIB, seed, screen)) {
+      // Ctrl-C leaves nothing behind either.
+      var brokenOff =
+          new Thread(
+              () -> {
+                demo.abandon();
+                if (temporary) {
+                  remove(folder);
+                }
+              },
+              "demo-broken-off");
+      Runtime.getRuntime().addShutdownHook(brokenOff);
+      boolean held = demo.run();
+      Runtime.getRuntime().removeShutdownHook(brokenOff);
+      return (held ? ExitStatus.DONE : ExitStatus.FAILED).code();
     }
   }
 
