@@ -237,6 +237,10 @@ class ImageConvertIT {
     Files.write(image, java.util.Arrays.copyOf(leaked, (unused + 1) * 65536));
     agree("check", image);
     agree("check", "-q", image);
+    // The same past the end of the file holds no space.
+    Files.write(image, java.util.Arrays.copyOf(leaked, sound.length));
+    agree("check", image);
+    Files.write(image, java.util.Arrays.copyOf(leaked, (unused + 1) * 65536));
     assertThat(ImageTool.tidemark("check", "--output=json", image).exit()).isEqualTo(3);
     // A used cluster is not counted: a corruption.
     byte[] corrupt = sound.clone();

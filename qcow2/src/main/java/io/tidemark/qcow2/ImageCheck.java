@@ -335,6 +335,9 @@ final class ImageCheck {
 
   private void compare(long cluster, long count, int references, Leaks onLeak)
       throws BlockException {
+    if (references == 0 && cluster >= fileClusters) {
+      return; // qemu: a count past the end of the file holds no space, and is no leak
+    }
     if (count != 0 || references != 0) {
       highest = Math.max(highest, cluster);
     }
