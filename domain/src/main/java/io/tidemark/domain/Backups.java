@@ -290,7 +290,7 @@ final class Backups {
             ErrorCode.SYSTEM_ERROR,
             ErrorDomain.HYPERVISOR,
             "failed to create image file '%s': %s"
-                .formatted(disk.finalFile(), DriverErrors.reason(e)),
+                .formatted(disk.finalFile(), domain.upkeep().whyNotCreated(file, e)),
             e);
       }
     } else {
@@ -440,7 +440,6 @@ final class Backups {
     disk.progress(now.current(), now.total());
     try {
       switch (now.status()) {
-        case PENDING -> session.driver().finalizeJob(disk.jobId());
         case CONCLUDED -> {
           session.driver().dismissJob(disk.jobId());
           if (now.error().isPresent()) {
@@ -456,7 +455,16 @@ final class Backups {
                     ""));
           }
         }
-        case UNDEFINED, CREATED, RUNNING, PAUSED, READY, STANDBY, WAITING, ABORTING, NULL -> {}
+        case UNDEFINED,
+            CREATED,
+            RUNNING,
+            PAUSED,
+            READY,
+            STANDBY,
+            WAITING,
+            PENDING,
+            ABORTING,
+            NULL -> {}
       }
     } catch (DriverException e) {
       LOG.log(Level.WARNING, domain.name() + ": " + disk.jobId(), e);

@@ -154,7 +154,7 @@ final class BlockCopies {
       throw new LibvirtException(
           ErrorCode.SYSTEM_ERROR,
           ErrorDomain.HYPERVISOR,
-          "failed to create copy target: " + DriverErrors.reason(e),
+          "failed to create copy target: " + domain.upkeep().whyNotCreated(plan.file(), e),
           e);
     }
   }
@@ -176,6 +176,7 @@ final class BlockCopies {
         shares
             ? Optional.of(Layer.nodes(disk.layers().subList(1, disk.layers().size()), true))
             : Layer.nodes(mirror, false).backing();
+    boolean fits = fits(session, disk, plan);
     try {
       session
           .driver()
@@ -186,13 +187,32 @@ final class BlockCopies {
     disk.copy(job);
     try {
       domain.putLive(session);
-      session.driver().startMirror(mirrorSpec(disk, job, plan));
+      if (fits) {
+        session.driver().startMirror(mirrorSpec(disk, job, plan));
+      } else {
+        // The call succeeds and the job fails, as with QEMU: the next round finds no such job.
+        job.fail("the copy's size is not that of disk '%s'".formatted(disk.target()));
+        session.watch().poke();
+      }
     } catch (IOException e) {
       disk.copy(null);
       domain.upkeep().removeNode(session, top.nodeName());
       throw e instanceof DriverException failure
           ? dropped(session, failure)
           : domain.upkeep().cannotWrite(e);
+    }
+  }
+
+  /// Whether a file that was there has the disk's size.
+  private boolean fits(Session session, LiveDisk disk, Plan plan) throws LibvirtException {
+    if (plan.creates()) {
+      return true;
+    }
+    try {
+      return context.images().inspect(plan.file(), plan.format()).virtualSizeBytes()
+          == session.driver().sizes(disk.target()).capacity();
+    } catch (DriverException e) {
+      throw DriverErrors.toClient("ask the size of '%s'".formatted(plan.file()), e);
     }
   }
 
@@ -260,7 +280,8 @@ final class BlockCopies {
     ImageService.FileKind kind = status.get().kind();
     boolean device = kind == ImageService.FileKind.BLOCK_DEVICE;
     boolean empty = kind == ImageService.FileKind.REGULAR && status.get().lengthBytes() == 0;
-    if (!request.reuse() && !device && !empty) {
+    boolean node = kind == ImageService.FileKind.OTHER;
+    if (!request.reuse() && !device && !empty && !(node && request.device())) {
       throw ErrorCode.CONFIG_UNSUPPORTED.because(
           "external destination file for disk %s already exists and is not a block device: %s"
               .formatted(disk.target(), file));

@@ -40,9 +40,13 @@ final class BlockCopyRequest {
           "block copy to a destination of type '%s' is not supported".formatted(type));
     }
     XmlElement source = disk.childOrNew("source");
-    if (source.child("encryption").isPresent() || source.child("slices").isPresent()) {
+    if (source.child("slices").isPresent()) {
       throw ErrorCode.OPERATION_UNSUPPORTED.because(
-          "block copy to an encrypted or sliced destination is not supported");
+          "creation of images with slice type='storage' is not supported");
+    }
+    if (source.child("encryption").isPresent()) {
+      throw ErrorCode.OPERATION_UNSUPPORTED.because(
+          "block copy to an encrypted destination is not supported");
     }
     boolean device = type.equals("block");
     String file = source.attribute(device ? "dev" : "file");

@@ -68,8 +68,7 @@ final class Checkpoints {
     }
     if (name.length() > MAX_NAME_BYTES) {
       throw ErrorCode.INTERNAL_ERROR.because(
-          "unable to save metadata for checkpoint %s: name of %d bytes, limit is %d"
-              .formatted(name, name.length(), MAX_NAME_BYTES));
+          "unable to save metadata for checkpoint " + name); // longer than a file name may be
     }
     if (tree.size() >= MAX_CHECKPOINTS) {
       throw ErrorCode.OPERATION_FAILED.because(

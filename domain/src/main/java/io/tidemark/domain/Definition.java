@@ -401,6 +401,9 @@ final class Definition {
               .formatted(driver.attribute("name"), disk.target()));
     }
     if (!driver.hasAttribute("type")) {
+      if (disk.source().isEmpty()) {
+        return; // no medium, no format
+      }
       driver.attribute("type", "raw");
     }
     checkFormat(driver.attribute("type"), "disk '%s'".formatted(disk.target()));

@@ -69,6 +69,14 @@ final class DiskElement {
     return element.child("readonly").isPresent();
   }
 
+  /// A disk that others write too is run without a cache, as libvirt does.
+  void forbidCacheIfShared() {
+    XmlElement driver = element.childOrNew("driver");
+    if (element.child("shareable").isPresent() && !driver.hasAttribute("cache")) {
+      driver.attribute("cache", "none");
+    }
+  }
+
   boolean isTransient() {
     return element.child("transient").isPresent();
   }

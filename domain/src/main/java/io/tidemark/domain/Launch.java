@@ -23,6 +23,7 @@ final class Launch {
     List<LiveDisk> disks = new ArrayList<>();
     int next = 1;
     for (DiskElement element : definition.disks().reversed()) {
+      element.forbidCacheIfShared();
       List<Layer> layers = new ArrayList<>();
       if (element.source().isEmpty()) {
         next++;

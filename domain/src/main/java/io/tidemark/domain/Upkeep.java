@@ -40,6 +40,19 @@ record Upkeep(DomainContext context, String name) {
     }
   }
 
+  /// Why a file could not be made, in the system's words where it has some.
+  String whyNotCreated(Path file, DriverException failure) {
+    Path folder = file.getParent();
+    try {
+      if (folder != null && context.images().status(folder).isEmpty()) {
+        return "No such file or directory";
+      }
+    } catch (DriverException e) {
+      return DriverErrors.reason(e);
+    }
+    return DriverErrors.reason(failure);
+  }
+
   void deleteFile(Path file) {
     try {
       context.images().delete(file);

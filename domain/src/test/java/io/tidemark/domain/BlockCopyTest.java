@@ -122,6 +122,19 @@ class BlockCopyTest {
   }
 
   @Test
+  void reusedTargetOfAnotherSizeFailsTheJobNotTheCall() throws LibvirtException {
+    machine.image("/img/copy", "qcow2", 4 << 20);
+    Domain domain = daemon.startTransient();
+    domain.blockRebase("vda", "/img/copy", 0, Flags.REBASE_COPY | Flags.REBASE_REUSE_EXT);
+    assertThat(daemon.awaitEvents(2))
+        .containsExactly("BLOCK_JOB /img/a.qcow2 COPY FAILED", "BLOCK_JOB_2 vda COPY FAILED");
+    assertThat(daemon.running().mirrors).isEmpty();
+    assertThat(daemon.running().nodes).doesNotContainKey("libvirt-4-format");
+    assertThat(domain.blockJobInfo("vda", 0)).isEmpty();
+    assertThat(machine.has("/img/copy")).isTrue();
+  }
+
+  @Test
   void failureDropsTheMirrorAndSaysSo() throws LibvirtException {
     Domain domain = daemon.startTransient();
     domain.blockCopy("vda", DEST, List.of(), 0);

@@ -206,7 +206,7 @@ class DefinitionTest {
               <devices>
                 <emulator>/bin/e</emulator>
                 <disk type='file' device='cdrom'>
-                  <driver name='qemu' type='raw'/>
+                  <driver name='qemu'/>
                   <target dev='sda' bus='sata'/>
                   <readonly/>
                 </disk>

@@ -222,6 +222,17 @@ class DomainsTest {
   }
 
   @Test
+  void sharedDiskRunsWithoutACache() throws LibvirtException {
+    Domain domain =
+        daemon.domains.createXml(
+            Daemon.xml(
+                Daemon.disk("/img/b.qcow2", "qcow2", "vda").replace("</d", "<shareable/></d")),
+            0,
+            Daemon.CLIENT);
+    assertThat(domain.xmlDesc(0)).contains("<driver name='qemu' type='qcow2' cache='none'/>");
+  }
+
+  @Test
   void emptyDriveTakesANumberToo() throws LibvirtException {
     Domain domain =
         daemon.domains.createXml(

@@ -15,6 +15,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 import java.util.TreeMap;
 import org.jspecify.annotations.Nullable;
 
@@ -80,6 +81,8 @@ final class Machine {
   synchronized Optional<String> document(StateStore.Kind kind, String key) {
     return Optional.ofNullable(documents(kind).get(key));
   }
+
+  private static final Set<String> FOLDERS = Set.of("/", "/img", "/bk", "/full");
 
   /// One daemon's hands on the machine.
   final class View implements StateStore, ImageService {
@@ -177,6 +180,9 @@ final class Machine {
         if (others.containsKey(file)) {
           return Optional.of(others.get(file));
         }
+        if (FOLDERS.contains(file.toString())) {
+          return Optional.of(new FileStatus(FileKind.OTHER, 0));
+        }
         return Optional.ofNullable(images.get(file))
             .map(image -> new FileStatus(FileKind.REGULAR, 4096));
       }
@@ -228,7 +234,7 @@ final class Machine {
       synchronized (Machine.this) {
         alive();
         if (file.startsWith("/missing")) {
-          throw new DriverException(DriverException.Kind.MISSING_FILE, file + ": no such folder");
+          throw new DriverException(DriverException.Kind.GENERIC, file + ": ENOENT");
         }
         if (file.startsWith("/full")) {
           throw new DriverException(DriverException.Kind.OUT_OF_SPACE, file + ": full");

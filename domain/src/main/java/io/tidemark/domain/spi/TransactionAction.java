@@ -23,7 +23,8 @@ public sealed interface TransactionAction {
       implements TransactionAction {}
 
   /// Starts a backup of the drive's content at this instant. In one transaction several are one
-  /// group: when one fails or is cancelled, all end (QEMU: completion-mode grouped).
+  /// group: when one fails or is cancelled, all end (QEMU: completion-mode grouped). It finalizes
+  /// by itself; it is concluded when its target is complete and flushed.
   ///
   /// @param backupNode node that receives it, added before
   /// @param bitmap copy only what it marks now (the bitmap itself is not changed); absent:
