@@ -564,7 +564,11 @@ final class BlockCopies {
     }
     job.end(how, why);
     disk.copy(null);
-    domain.putLiveOrLog(session);
+    // While the definition cannot be written, the record goes on naming the pivoted job, from which
+    // a restart changes the definition.
+    if (how != BlockJobStatus.COMPLETED || domain.payDefinition()) {
+      domain.putLiveOrLog(session);
+    }
     domain.blockJobEvent(disk.target(), disk.active().file(), BlockJobType.COPY, how);
     domain.signal();
   }

@@ -41,6 +41,7 @@ final class DomainLife {
   private @Nullable String blocked;
   private boolean autostart;
   private boolean gone;
+  private boolean definitionOwed; // a pivot's change of it could not be written
   private DomainState offState = DomainState.SHUTOFF_UNKNOWN;
   private JobStats completed = JobStats.NONE;
 
@@ -500,6 +501,7 @@ final class DomainLife {
   }
 
   void putLive(Session of) throws IOException {
+    payDefinition();
     context.state().put(StateStore.Kind.LIVE, name, LiveRecord.write(of.live()));
   }
 
@@ -527,14 +529,28 @@ final class DomainLife {
           .state()
           .put(StateStore.Kind.DEFINITION, name, StoredDefinition.write(definition, autostart));
     }
+    definitionOwed = false;
   }
 
+  /// For a pivot, which is not taken back any more. What cannot be written is owed: it is tried
+  /// again with each change of the live record and when the domain ends.
   void putDefinitionOrLog() {
     try {
       putDefinition();
     } catch (IOException e) {
+      definitionOwed = true;
       LOG.log(Level.ERROR, name + ": definition", e);
     }
+  }
+
+  /// Writes the definition if it is owed.
+  ///
+  /// @return whether none is owed now
+  boolean payDefinition() {
+    if (definitionOwed) {
+      putDefinitionOrLog();
+    }
+    return !definitionOwed;
   }
 
   /// Ends a domain whose record cannot be trusted to say what its guest writes to.
@@ -591,6 +607,7 @@ final class DomainLife {
     if (backup != null) {
       backups.domainEnded(backup, why);
     }
+    payDefinition();
     removeLive();
     lifecycle(change); // with the id it had
     session = null;

@@ -10,6 +10,7 @@ import io.tidemark.domain.spi.DriverException;
 import io.tidemark.domain.spi.DriverJobStatus;
 import io.tidemark.domain.spi.ImageService;
 import io.tidemark.domain.spi.MirrorSpec;
+import io.tidemark.domain.spi.StateStore;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
@@ -170,6 +171,43 @@ class BlockCopyTest {
     domain.destroy(0);
     domain.create(0, Daemon.CLIENT);
     assertThat(vda(domain, 0)).contains("<source file='/img/copy' index='2'/>");
+  }
+
+  /// Pivots vda to /img/copy while the definition cannot be written.
+  private Domain pivotWithoutRoomForTheDefinition() throws LibvirtException {
+    Domain domain = daemon.startPersistent();
+    domain.blockCopy("vda", DEST, List.of(), Flags.COPY_TRANSIENT_JOB);
+    daemon.running().ready(JOB);
+    daemon.awaitEvents(2);
+    daemon.view.failKind = StateStore.Kind.DEFINITION;
+    domain.blockJobAbort("vda", Flags.ABORT_PIVOT);
+    assertThat(daemon.awaitEvents(2)).last().isEqualTo("BLOCK_JOB_2 vda COPY COMPLETED");
+    assertThat(vda(domain, Flags.XML_INACTIVE)).contains("/img/copy");
+    assertThat(definition()).contains("/img/a.qcow2").doesNotContain("/img/copy");
+    return domain;
+  }
+
+  private String definition() {
+    return machine.document(StateStore.Kind.DEFINITION, "vm").orElseThrow();
+  }
+
+  @Test
+  void definitionThatAPivotCouldNotWriteIsWrittenWhenTheDomainEnds() throws LibvirtException {
+    Domain domain = pivotWithoutRoomForTheDefinition();
+    daemon.view.failKind = null;
+    domain.destroy(0);
+    assertThat(definition()).contains("/img/copy").doesNotContain("/img/a.qcow2");
+  }
+
+  @Test
+  void definitionThatAPivotCouldNotWriteIsWrittenAfterAKill() throws LibvirtException {
+    pivotWithoutRoomForTheDefinition();
+    daemon.view.kill();
+    Daemon next = new Daemon(machine);
+    next.domains.restore();
+    assertThat(definition()).contains("/img/copy").doesNotContain("/img/a.qcow2");
+    assertThat(vda(next.domains.lookupByName("vm"), Flags.XML_INACTIVE)).contains("/img/copy");
+    assertThat(next.running().writesTo("vda")).isEqualTo("/img/copy");
   }
 
   @Test
