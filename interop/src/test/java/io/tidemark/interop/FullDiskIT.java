@@ -2,6 +2,7 @@
 package io.tidemark.interop;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.tidemark.block.FileNode;
 import io.tidemark.block.OpenOptions;
@@ -22,8 +23,8 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.opentest4j.TestAbortedException;
 
-/// A file system that is full, under the guest's disk, a copy and a backup. It is a tmpfs of 8 MiB;
-/// who may not mount one skips this, aloud.
+/// A file system that is full, under the guest's disk, a copy, a backup and the state folder. It is
+/// a tmpfs of 8 MiB; who may not mount one skips this, aloud.
 @Tag("interop")
 class FullDiskIT {
   private static final String DOMAIN = "full";
@@ -177,6 +178,46 @@ class FullDiskIT {
     Tool.require("qemu-img").ok("check", "-q", roomy);
     assertHolds(guest, roomy, notBefore);
     endAndCheck(guest, disk);
+  }
+
+  @Test
+  void pivotIsRememberedThoughTheStateFolderIsFull() throws IOException {
+    daemon.close();
+    Path other = Files.createDirectory(folder.resolve("other"));
+    Files.createSymbolicLink(other.resolve("state"), small);
+    daemon = TidemarkProcess.daemon(other);
+    virsh = new Virsh(daemon);
+    run(folder.resolve("disk.qcow2"));
+    Path filler = small.resolve("filler");
+    fill(filler);
+
+    Tool.Result define =
+        virsh.run("define", OneDisk.domain(folder, "another", folder.resolve("none")));
+    assertThat(define.exit()).isEqualTo(1);
+    assertThat(define.err()).contains("No space left on device");
+    assertThat(virsh.ok("list", "--all", "--name").strip()).isEqualTo(DOMAIN);
+    Path copy = folder.resolve("copy.qcow2");
+    virsh.ok("blockcopy", DOMAIN, "vda", copy, "--transient-job", "--wait", "--pivot");
+
+    daemon.kill();
+    Files.delete(filler);
+    daemon.start();
+    assertThat(virsh.ok("domblklist", DOMAIN)).contains(copy.toString());
+    assertThat(virsh.ok("domblklist", DOMAIN, "--inactive")).contains(copy.toString());
+  }
+
+  /// Takes all the space that is left where `filler` lies.
+  private static void fill(Path filler) throws IOException {
+    try (var out = Files.newOutputStream(filler)) {
+      byte[] page = new byte[4096];
+      assertThatThrownBy(
+              () -> {
+                while (true) {
+                  out.write(page);
+                }
+              })
+          .hasMessageContaining("No space left");
+    }
   }
 
   /// What virsh says of the job that ended so.
