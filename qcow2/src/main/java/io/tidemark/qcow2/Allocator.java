@@ -2,7 +2,6 @@
 package io.tidemark.qcow2;
 
 import io.tidemark.block.BlockException;
-import io.tidemark.block.CorruptImageException;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.List;
@@ -98,7 +97,7 @@ final class Allocator {
       int batch =
           Math.clamp(
               POOL_BYTES >>> geometry.clusterBits(), Math.max(4, wanted), POOL_MOST_CLUSTERS);
-      long first = raise(1, batch);
+      long first = raise(batch);
       int count = (int) lastRaised;
       long before = file.length();
       long firstOffset = first << geometry.clusterBits();
@@ -125,57 +124,44 @@ final class Allocator {
 
   private long lastRaised; // guarded by counts; clusters of the last raise
 
-  /// Finds `least` to `most` free clusters in a row and raises their counts.
-  private long raise(long least, int most) throws BlockException {
+  /// Finds up to `most` free clusters in a row and raises their counts.
+  private long raise(int most) throws BlockException {
     while (true) {
-      long first = refcounts.findFree(hint, least);
-      long missing = firstUncounted(first, least);
-      if (missing >= 0) {
-        long home = missing >>> geometry.refcountBlockBits() << geometry.refcountBlockBits();
-        checkFree(home, 1);
-        refcounts.addBlockFor(missing, header);
+      long first = refcounts.findFree(hint, 1);
+      if (!refcounts.counted(first)) {
+        refcounts.addBlockFor(first, header);
         continue;
       }
-      long count =
-          most <= least ? least : least + refcounts.freeRun(first + least, (int) (most - least));
-      checkFree(first, count);
+      long count = 1L + refcounts.freeRun(first + 1, most - 1);
       refcounts.add(first, count, 1);
-      if (least == 1) {
-        hint = first + count; // all below was looked at
-      }
+      hint = first + count; // all below was looked at
       lastRaised = count;
       return first;
     }
   }
 
-  private long firstUncounted(long first, long count) {
+  private boolean allCounted(long first, long count) {
     for (long c = first; c < first + count; ) {
       if (!refcounts.counted(c)) {
-        return c;
+        return false;
       }
       c = ((c >>> geometry.refcountBlockBits()) + 1) << geometry.refcountBlockBits();
     }
-    return -1;
-  }
-
-  private void checkFree(long first, long count) throws CorruptImageException {
-    long held = metadata.firstIn(first, count);
-    if (held >= 0) {
-      throw new CorruptImageException(
-          file.name()
-              + ": refcount of cluster "
-              + held
-              + " at 0x"
-              + Long.toHexString(held << geometry.clusterBits())
-              + " is 0, but it holds metadata; check the image");
-    }
+    return true;
   }
 
   /// Takes clusters in a row for a table; returns its host offset.
   long takeTable(long clusters) throws BlockException {
     counts.lock();
     try {
-      long first = raise(clusters, 0);
+      long first = refcounts.findFree(hint, clusters);
+      if (allCounted(first, clusters)) {
+        refcounts.add(first, clusters, 1);
+      } else if (clusters == 1) {
+        first = raise(1);
+      } else {
+        first = refcounts.takeArea(clusters, header);
+      }
       try {
         file.grow((first + clusters) << geometry.clusterBits());
       } catch (BlockException e) {

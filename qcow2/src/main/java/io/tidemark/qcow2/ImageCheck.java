@@ -55,7 +55,7 @@ final class ImageCheck {
     this.header = Header.parse(file);
     this.geometry = header.geometry();
     this.snapshots = snapshots;
-    this.refcounts = new Refcounts(file, header);
+    this.refcounts = new Refcounts(file, header, new MetadataClusters(new long[0]));
     this.fileClusters = geometry.clusters(file.length());
     long[] table = refcounts.table();
     long counted = fileClusters;

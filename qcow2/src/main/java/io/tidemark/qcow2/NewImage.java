@@ -166,7 +166,6 @@ record NewImage(
       tableClusters = Math.max(tableClusters, neededTable);
     }
     long all = 1 + tableClusters + blocks + l1Clusters;
-    file.grow(all * clusterSize);
     ByteBuffer table = Header.bigEndian(Math.toIntExact(tableClusters * clusterSize));
     for (int b = 0; b < blocks; b++) {
       long offset = (1 + tableClusters + b) * clusterSize;
@@ -179,8 +178,8 @@ record NewImage(
       file.write(offset, block);
     }
     file.write(clusterSize, table);
-    long l1Offset = (1 + tableClusters + blocks) * clusterSize;
-    file.writeZeroes(l1Offset, l1Clusters * clusterSize);
+    long l1Offset = l1Entries == 0 ? 0 : (1 + tableClusters + blocks) * clusterSize;
+    file.writeZeroes(l1Offset, l1Entries * 8); // the file's last cluster is cut short, as QEMU's
     file.sync();
     file.write(0, header(l1Offset, (int) l1Entries, (int) tableClusters));
     file.sync();

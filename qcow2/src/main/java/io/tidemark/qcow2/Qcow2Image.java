@@ -146,8 +146,8 @@ public final class Qcow2Image implements FormatNode {
     this.snapshots = SnapshotTable.read(file, first);
     this.backing = new Backing(first.backing().isPresent());
     long[] l1 = MappingTables.readL1(file, first.l1Offset(), first.l1Entries());
-    var refcounts = new Refcounts(file, first);
-    this.metadata = new MetadataClusters(readOnly ? new long[0] : metadata(first, l1, refcounts));
+    this.metadata = new MetadataClusters(readOnly ? new long[0] : metadata(first, l1));
+    var refcounts = new Refcounts(file, first, metadata);
     this.allocator = new Allocator(file, header, refcounts, metadata);
     this.tables = new MappingTables(file, first, l1, allocator, metadata, readOnly);
     this.bitmaps = new PersistentBitmaps(file, header, allocator, readOnly, () -> prepared = false);
@@ -170,7 +170,7 @@ public final class Qcow2Image implements FormatNode {
   }
 
   /// Clusters of the header, and of every table that the image names now.
-  private long[] metadata(Header first, long[] l1, Refcounts refcounts) {
+  private long[] metadata(Header first, long[] l1) throws BlockException {
     var clusters = java.util.stream.LongStream.builder();
     clusters.add(0);
     addTable(clusters, first.l1Offset(), 8L * first.l1Entries());
@@ -182,7 +182,7 @@ public final class Qcow2Image implements FormatNode {
     for (SnapshotTable.Entry snapshot : snapshots.entries()) {
       addTable(clusters, snapshot.l1Offset(), 8L * snapshot.l1Entries());
     }
-    for (long block : refcounts.table()) {
+    for (long block : Refcounts.readTable(file, first)) {
       if (block != 0) {
         clusters.add(block >>> geometry.clusterBits());
       }

@@ -19,7 +19,9 @@ import java.util.Map;
 /// Crash order of a new refcount block: the block is written into the first cluster of the range it
 /// counts, with itself counted; sync; the table entry is written. A crash before the entry leaves
 /// an unused cluster. A larger refcount table: blocks and table written past everything that is
-/// counted; sync; the header points to the new table; sync; the old table is given back.
+/// counted; sync; the header points to the new table; sync; the old table is given back. Clusters
+/// in a row that no block counts yet come with their blocks before them: all is written; sync; the
+/// entries are written.
 ///
 /// Not safe for threads: [Allocator] holds its lock around every call.
 ///
@@ -31,12 +33,16 @@ final class Refcounts {
   private final HostFile file;
   private final Geometry geometry;
   private final int blockBits;
+  private final MetadataClusters metadata;
   private long tableOffset;
   private long[] table;
   private final LinkedHashMap<Integer, ByteBuffer> blocks;
 
-  Refcounts(HostFile file, Header header) throws BlockException {
+  /// @param metadata giving one of these out would destroy the image, so a count of 0 for one of
+  ///   them stops the allocation instead
+  Refcounts(HostFile file, Header header, MetadataClusters metadata) throws BlockException {
     this.file = file;
+    this.metadata = metadata;
     this.geometry = header.geometry();
     this.blockBits = geometry.refcountBlockBits();
     this.tableOffset = header.refcountTableOffset();
@@ -158,6 +164,9 @@ final class Refcounts {
   /// Adds `delta`, 1 or -1, to the counts of `[first, first + count)`. All are counted by blocks
   /// that exist. On failure some may have been changed.
   void add(long first, long count, int delta) throws BlockException {
+    if (delta > 0) {
+      checkFree(first, count);
+    }
     long done = 0;
     while (done < count) {
       long cluster = first + done;
@@ -251,17 +260,78 @@ final class Refcounts {
     return index < table.length && table[(int) index] != 0;
   }
 
+  private void checkFree(long first, long count) throws CorruptImageException {
+    long held = metadata.firstIn(first, count);
+    if (held >= 0) {
+      throw new CorruptImageException(
+          file.name()
+              + ": refcount of cluster "
+              + held
+              + " at 0x"
+              + Long.toHexString(held << geometry.clusterBits())
+              + " is 0, but it holds metadata; check the image");
+    }
+  }
+
+  /// Takes `clusters` in a row past everything that is counted, with the blocks that count them
+  /// before them. Returns the first.
+  long takeArea(long clusters, HeaderFields header) throws BlockException {
+    long blockCount = 1;
+    while (((blockCount + clusters - 1) >>> blockBits) + 1 > blockCount) {
+      blockCount = ((blockCount + clusters - 1) >>> blockBits) + 1;
+    }
+    long index = firstUncountedBlock();
+    if (index + blockCount > table.length) {
+      growTable(index, blockCount, header);
+      index = firstUncountedBlock();
+    }
+    long home = index << blockBits;
+    checkReach((home + blockCount + clusters) << geometry.clusterBits());
+    checkFree(home, blockCount + clusters);
+    ByteBuffer entries = Header.bigEndian(Math.toIntExact(blockCount * 8));
+    for (int b = 0; b < blockCount; b++) {
+      entries.putLong(b * 8, (home + b) << geometry.clusterBits());
+    }
+    writeBlocks(home, blockCount, blockCount + clusters);
+    file.sync();
+    file.write(tableOffset + 8 * index, entries);
+    for (int b = 0; b < blockCount; b++) {
+      table[(int) index + b] = entries.getLong(b * 8);
+    }
+    return home + blockCount;
+  }
+
+  private long firstUncountedBlock() {
+    int index = table.length;
+    while (index > 0 && table[index - 1] == 0) {
+      index--;
+    }
+    return index;
+  }
+
+  /// Writes `blockCount` blocks from cluster `home` on, which count `taken` clusters from there.
+  private void writeBlocks(long home, long blockCount, long taken) throws BlockException {
+    for (long b = 0; b < blockCount; b++) {
+      ByteBuffer block = Header.bigEndian(geometry.clusterSize());
+      long inThis = Math.clamp(taken - (b << blockBits), 0L, 1L << blockBits);
+      for (int i = 0; i < inThis; i++) {
+        set(block, i, geometry.refcountOrder(), 1);
+      }
+      file.write((home + b) << geometry.clusterBits(), block);
+    }
+  }
+
   /// Makes the block that counts `cluster`. It takes the first cluster of its range for itself.
-  /// Returns the clusters taken, which began as free.
   void addBlockFor(long cluster, HeaderFields header) throws BlockException {
     long index = cluster >>> blockBits;
     if (index >= table.length) {
-      growTable(index, header);
+      growTable(index, 0, header);
       return;
     }
     long home = index << blockBits;
     long offset = home << geometry.clusterBits();
     checkReach(offset);
+    checkFree(home, 1);
     ByteBuffer block = Header.bigEndian(geometry.clusterSize());
     set(block, 0, geometry.refcountOrder(), 1);
     file.write(offset, block.duplicate());
@@ -283,15 +353,16 @@ final class Refcounts {
     }
   }
 
-  /// Moves the refcount table to where it has room for entry `index`.
-  private void growTable(long index, HeaderFields header) throws BlockException {
+  /// Moves the refcount table to where it has room for entry `index` and `more` after it.
+  private void growTable(long index, long more, HeaderFields header) throws BlockException {
     int clusterBits = geometry.clusterBits();
     long perCluster = 1L << (clusterBits - 3);
     long home = index << blockBits; // first cluster of the new area: nothing here is counted
     long blockCount = 1;
     long tableClusters;
     while (true) {
-      long entries = Math.max(index + blockCount, table.length + (table.length >>> 1));
+      long entries =
+          Math.max(index + blockCount + more, table.length + (long) (table.length >>> 1));
       tableClusters = (entries + perCluster - 1) / perCluster;
       long needed = ((blockCount + tableClusters - 1) >>> blockBits) + 1;
       if (needed <= blockCount) {
@@ -306,19 +377,14 @@ final class Refcounts {
               + Geometry.MAX_REFCOUNT_TABLE_BYTES
               + " bytes, the limit; use larger clusters");
     }
-    checkReach((home + blockCount + tableClusters) << clusterBits);
-    long[] wider = java.util.Arrays.copyOf(table, (int) (tableClusters * perCluster));
     long taken = blockCount + tableClusters;
+    checkReach((home + taken) << clusterBits);
+    checkFree(home, taken);
+    long[] wider = java.util.Arrays.copyOf(table, (int) (tableClusters * perCluster));
     for (int b = 0; b < blockCount; b++) {
-      ByteBuffer block = Header.bigEndian(geometry.clusterSize());
-      long inThis = Math.min(1L << blockBits, taken - ((long) b << blockBits));
-      for (int i = 0; i < inThis; i++) {
-        set(block, i, geometry.refcountOrder(), 1);
-      }
-      long offset = (home + b) << clusterBits;
-      file.write(offset, block);
-      wider[(int) index + b] = offset;
+      wider[(int) index + b] = (home + b) << clusterBits;
     }
+    writeBlocks(home, blockCount, taken);
     long newOffset = (home + blockCount) << clusterBits;
     ByteBuffer raw = Header.bigEndian(wider.length * 8);
     raw.asLongBuffer().put(wider);

@@ -130,6 +130,21 @@ class Qcow2ImageTest {
   }
 
   @Test
+  void findsRoomForTablesLongerThanOneRefcountBlockCounts() throws BlockException {
+    CrashingFile file = image(MIB, Map.of("cluster_size", "512", "refcount_bits", "64"), false);
+    var image = Qcow2Image.open(file, OpenOptions.readWrite(), Qcow2Image.Durability.FLUSHED);
+    long steps = file.steps();
+    for (long size = 64 * MIB; size <= 8192 * MIB; size *= 2) {
+      image.resize(size); // an L1 table of up to 4,096 clusters, 64 to a block
+      image.write(size - 1, ByteBuffer.wrap(new byte[] {1}));
+    }
+    assertThat(file.steps() - steps).isLessThan(20_000);
+    CheckResult result = image.check();
+    assertThat(result.corruptions() + result.leaks()).as("%s", result.findings()).isZero();
+    image.close();
+  }
+
+  @Test
   void zeroesAndDiscardsShowInTheExtents() throws BlockException {
     CrashingFile file = image(4 * 65536, Map.of(), true);
     var image = Qcow2Image.open(file, OpenOptions.readWrite());
