@@ -51,7 +51,7 @@ class GuestVerdictTest {
 
   @Test
   void findsTheMomentOfAnExactCopy() throws IOException {
-    assertThat(GuestVerdict.of(disk, proof)).isEqualTo(new GuestVerdict(0, 0, -1));
+    assertThat(GuestVerdict.of(disk, proof).holds(0, 0)).isTrue();
     write(OPERATIONS);
     var verdict = GuestVerdict.of(disk, proof);
     assertThat(verdict.holds(OPERATIONS, OPERATIONS)).as(verdict.toString()).isTrue();
@@ -89,14 +89,52 @@ class GuestVerdictTest {
 
     GuestPattern.put(block.clear(), changed, before[changed]);
     disk.write(offset, block.flip()); // a write that was lost
-    assertThat(GuestVerdict.of(disk, proof))
-        .isEqualTo(new GuestVerdict(GuestVerdict.of(disk, proof).operation(), 1, offset));
+    var lost = GuestVerdict.of(disk, proof);
+    assertThat(lost.differingBlocks()).isEqualTo(1);
+    assertThat(lost.firstDifference()).isEqualTo(offset);
 
     GuestPattern.put(block.clear(), changed, after[changed]);
     block.put(GuestPattern.BLOCK - 1, (byte) ~block.get(GuestPattern.BLOCK - 1));
     disk.write(offset, block.flip()); // a block that was torn
     assertThat(GuestVerdict.of(disk, proof).firstDifference()).isEqualTo(offset);
     copy.close();
+  }
+
+  @Test
+  void findsTheMomentAfterAWriteThatZeroesCovered() throws IOException {
+    write(500);
+    apply(new GuestProof.Operation(GuestProof.Kind.WRITE, 9, 1));
+    apply(new GuestProof.Operation(GuestProof.Kind.ZERO, 8, 4));
+    apply(new GuestProof.Operation(GuestProof.Kind.WRITE, 9, 2));
+    apply(new GuestProof.Operation(GuestProof.Kind.DISCARD, 9, 2));
+    assertThat(GuestVerdict.of(disk, proof).differingBlocks()).isZero();
+    assertThat(GuestVerdict.of(disk, proof).holds(504, 504)).isTrue();
+    assertThat(GuestVerdict.of(disk, proof).holds(503, 503)).isFalse();
+  }
+
+  @Test
+  void everyMomentOfAGuestIsFound() throws IOException {
+    var guest = new GuestWriter(disk, proof, 20261122);
+    for (int i = 1; i <= OPERATIONS; i++) {
+      guest.step();
+      assertThat(GuestVerdict.of(disk, proof).holds(i, i)).as("after operation %d", i).isTrue();
+    }
+  }
+
+  private void apply(GuestProof.Operation operation) throws IOException {
+    long number = proof.note(operation);
+    var block = ByteBuffer.allocate(GuestPattern.BLOCK);
+    for (int i = 0; i < operation.blocks(); i++) {
+      long at = operation.firstBlock() + i;
+      block.clear();
+      if (!operation.kind().zeroes()) {
+        GuestPattern.put(block, at, number);
+      } else {
+        block.put(new byte[GuestPattern.BLOCK]);
+      }
+      disk.write(at * GuestPattern.BLOCK, block.flip());
+    }
+    proof.acknowledge(number);
   }
 
   private BlockNode copy() throws IOException {
