@@ -4,8 +4,6 @@ package io.tidemark.cli;
 import io.tidemark.block.BackingReference;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.CreateOptions;
-import io.tidemark.block.Extent;
-import io.tidemark.block.Extents;
 import io.tidemark.block.FileNode;
 import io.tidemark.block.FormatNode;
 import io.tidemark.block.ImageOpener;
@@ -13,6 +11,8 @@ import io.tidemark.block.OpenOptions;
 import io.tidemark.rpc.Replies;
 import io.tidemark.rpc.RpcException;
 import java.io.IOException;
+import java.io.PrintWriter;
+import java.io.Writer;
 import java.nio.ByteBuffer;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -253,7 +253,9 @@ final class Demo implements AutoCloseable {
       try (FormatNode chain = chain(last);
           var target = FileNode.create(restored)) {
         target.resize(size);
-        copy(chain, target);
+        var plan = new Conversion.Plan(Conversion.Target.ZERO, GuestPattern.BLOCK, 0);
+        var unseen = new Progress(new PrintWriter(Writer.nullWriter()), false, 100);
+        new Conversion(List.of(chain), target, plan, unseen).run();
         judge("restored " + backup.name(), target, notes, backup.notBefore(), backup.notAfter());
       }
     }
@@ -272,24 +274,6 @@ final class Demo implements AutoCloseable {
       top.close();
       throw e;
     }
-  }
-
-  private static void copy(BlockNode from, BlockNode to) throws IOException {
-    var chunk = ByteBuffer.allocateDirect(CHUNK);
-    Extents.walk(
-        from,
-        0,
-        from.virtualSize(),
-        (extent, _, _) -> {
-          for (long at = extent.offset();
-              extent.state() == Extent.State.DATA && at < extent.end();
-              at += CHUNK) {
-            chunk.clear().limit((int) Math.min(CHUNK, extent.end() - at));
-            from.read(at, chunk);
-            to.write(at, chunk.flip());
-          }
-          return true;
-        });
   }
 
   private void judge(String what, BlockNode copy, GuestProof notes, long notBefore, long notAfter)

@@ -50,7 +50,7 @@ class KillIT {
     Tool.require("qemu-img").ok("create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", disk);
     daemon = TidemarkProcess.daemon(folder.resolve("tidemark"));
     virsh = new Virsh(daemon);
-    virsh.ok("define", domainXml());
+    virsh.ok("define", OneDisk.domain(folder, DOMAIN, disk));
     virsh.ok("start", DOMAIN);
     guest = new ProvingGuest(daemon.guestSocket(DOMAIN), "vda", folder.resolve("proof"), SEED);
   }
@@ -224,26 +224,6 @@ class KillIT {
     try (Stream<Path> files = Files.list(dir)) {
       return files.toList();
     }
-  }
-
-  private Path domainXml() throws IOException {
-    return Files.writeString(
-        folder.resolve("domain.xml"),
-        """
-        <domain type='tidemark'>
-          <name>%s</name>
-          <memory unit='MiB'>64</memory>
-          <os><type>hvm</type></os>
-          <devices>
-            <disk type='file' device='disk'>
-              <driver name='qemu' type='qcow2'/>
-              <source file='%s'/>
-              <target dev='vda' bus='virtio'/>
-            </disk>
-          </devices>
-        </domain>
-        """
-            .formatted(DOMAIN, disk));
   }
 
   private Path backupXml(Path target, String incremental) throws IOException {
