@@ -27,6 +27,11 @@ final class Allocator {
   /// @param fresh never written since the file grew to hold them: they read as zeroes
   record Run(long first, int count, boolean fresh) {}
 
+  /// Told of clusters whose counts are about to be raised for the pool.
+  interface LongBinaryConsumer {
+    void accept(long first, long count);
+  }
+
   private final HostFile file;
   private final Geometry geometry;
   private final HeaderFields header;
@@ -34,6 +39,7 @@ final class Allocator {
   private final ReentrantLock counts = new ReentrantLock();
   private long hint = 1; // guarded by counts; no free cluster lies below, but for what was freed
   private final ArrayDeque<Run> pool = new ArrayDeque<>(); // guarded by pool
+  private volatile LongBinaryConsumer onRaise = (_, _) -> {};
   private final MetadataClusters metadata;
 
   /// @param metadata giving one of these out would destroy the image, so a count of 0 for one of
@@ -44,6 +50,11 @@ final class Allocator {
     this.header = header;
     this.refcounts = refcounts;
     this.metadata = metadata;
+  }
+
+  /// Who is told before counts are raised, so that a killed process leaves word of its pool.
+  void onRaise(LongBinaryConsumer listener) {
+    onRaise = listener;
   }
 
   /// Takes at least one and at most `wanted` clusters in a row; their count is 1.
@@ -133,6 +144,7 @@ final class Allocator {
         continue;
       }
       long count = 1L + refcounts.freeRun(first + 1, most - 1);
+      onRaise.accept(first, count);
       refcounts.add(first, count, 1);
       hint = first + count; // all below was looked at
       lastRaised = count;
@@ -177,34 +189,31 @@ final class Allocator {
   /// Takes one reference away from each cluster. The change that dropped it is durable, and no
   /// request still uses the clusters.
   void release(long first, long count) throws BlockException {
+    // Between looking and taking away nobody else knows the clusters that end here: so their space
+    // is
+    // punched, which may take long, without the lock.
+    long start = -1;
+    for (long c = first; c <= first + count; c++) {
+      boolean last = c < first + count && refcount(c) == 1;
+      if (last && start < 0) {
+        start = c;
+      } else if (!last && start >= 0) {
+        file.punch(start << geometry.clusterBits(), (c - start) << geometry.clusterBits());
+        start = -1;
+      }
+    }
     counts.lock();
     try {
-      long start = -1;
       for (long c = first; c < first + count; c++) {
-        boolean last = refcounts.get(c) == 1;
-        if (last && start < 0) {
-          start = c;
-        }
-        if (!last && start >= 0) {
-          punch(start, c);
-          start = -1;
-        }
-        if (last) {
+        if (refcounts.get(c) == 1) {
           metadata.release(c);
         }
-      }
-      if (start >= 0) {
-        punch(start, first + count);
       }
       refcounts.add(first, count, -1);
       hint = Math.min(hint, first);
     } finally {
       counts.unlock();
     }
-  }
-
-  private void punch(long first, long end) {
-    file.punch(first << geometry.clusterBits(), (end - first) << geometry.clusterBits());
   }
 
   long refcount(long cluster) throws BlockException {

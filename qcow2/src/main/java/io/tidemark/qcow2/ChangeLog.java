@@ -83,6 +83,9 @@ final class ChangeLog implements AutoCloseable {
   record Change(int kind, int count, long index, long old, long fresh) {
     static final int L1 = 1;
     static final int L2 = 2;
+
+    /// Host clusters from `index` on were counted ahead: what nothing refers to is the pool's rest.
+    static final int POOL = 3;
   }
 
   private static final long MAGIC = 0x31474f4c32514d54L; // "TMQ2LOG1"
@@ -195,6 +198,21 @@ final class ChangeLog implements AutoCloseable {
     return id.toString();
   }
 
+  /// Whether a living process writes the log, so that its image is as good as the file shows.
+  static boolean inUse(Path path) {
+    if (!Files.exists(path)) {
+      return false;
+    }
+    try (var channel = FileChannel.open(path, StandardOpenOption.READ);
+        @Nullable FileLock lock = channel.tryLock(0, Long.MAX_VALUE, true)) {
+      return lock == null;
+    } catch (OverlappingFileLockException _) {
+      return true;
+    } catch (IOException _) {
+      return false; // reading it will tell
+    }
+  }
+
   /// Makes an empty log, over one that is no longer needed. Its space is taken now, so that a full
   /// run dir is found here and not while a record is written.
   static ChangeLog create(Path path, Identity identity, int clusterBits) throws BlockException {
@@ -215,6 +233,11 @@ final class ChangeLog implements AutoCloseable {
       closeQuietly(channel);
       if (e instanceof BlockException known) {
         throw known;
+      }
+      try {
+        Files.deleteIfExists(path); // half of a log is none
+      } catch (IOException second) {
+        e.addSuppressed(second);
       }
       throw new TransportException(path + ": cannot make the log of the image", e);
     }

@@ -40,6 +40,7 @@ final class LogReplay {
   private final Set<Long> unexplainedL1 = new HashSet<>();
   private final Map<Long, Change> unexplained = new HashMap<>();
   private final List<Run> named = new ArrayList<>();
+  private final List<Run> pool = new ArrayList<>();
 
   LogReplay(
       Path path,
@@ -64,6 +65,7 @@ final class LogReplay {
           switch (change.kind()) {
             case Change.L1 -> l1(change);
             case Change.L2 -> l2(change);
+            case Change.POOL -> pool(change);
             default -> throw unusable("it has a record of kind " + change.kind());
           };
     }
@@ -74,6 +76,16 @@ final class LogReplay {
       checkReferences();
     }
     return applied;
+  }
+
+  private int pool(Change change) {
+    pool.add(new Run(change.index(), change.count()));
+    return 0;
+  }
+
+  /// Whether the dead process had counted this host cluster ahead.
+  boolean wasPooled(long cluster) {
+    return pool.stream().anyMatch(r -> cluster >= r.first() && cluster - r.first() < r.count());
   }
 
   private CorruptImageException unusable(String why) {

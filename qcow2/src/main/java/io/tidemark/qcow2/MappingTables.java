@@ -76,6 +76,8 @@ final class MappingTables {
   private final ReentrantLock lock = new ReentrantLock();
   // Guarded by lock:
   private @Nullable ChangeLog log; // null: no log
+  private volatile boolean logged; // written under lock
+  private boolean logHasChanges; // in the half in use, beside words of the pool
   private final ArrayDeque<L2Table> loaded = new ArrayDeque<>();
   private final LinkedHashSet<L2Table> dirtyTables = new LinkedHashSet<>();
   private final LinkedHashSet<Integer> dirtyL1 = new LinkedHashSet<>();
@@ -114,6 +116,22 @@ final class MappingTables {
     lock.lock();
     try {
       log = newLog;
+      logged = true;
+      allocator.unused().forEach(run -> logPool(run.first(), run.count()));
+    } finally {
+      lock.unlock();
+    }
+    allocator.onRaise(this::logPool);
+  }
+
+  /// Leaves word of clusters that are counted and not in use yet. Without room nothing is said:
+  /// they are then leaked when the process is killed.
+  private void logPool(long first, long count) {
+    lock.lock();
+    try {
+      if (log != null && log.room() > MAX_CHANGE) {
+        log.append(new ChangeLog.Change(ChangeLog.Change.POOL, (int) count, first, 0, 0));
+      }
     } finally {
       lock.unlock();
     }
@@ -126,6 +144,11 @@ final class MappingTables {
     } finally {
       lock.unlock();
     }
+  }
+
+  /// Whether changes go into a log. Never goes back to no.
+  boolean logged() {
+    return logged;
   }
 
   int l1Index(long guestCluster) {
@@ -301,6 +324,7 @@ final class MappingTables {
       long entry = L2Entry.step(fresh, done, geometry);
       if (log != null) {
         log.append(new ChangeLog.Change(ChangeLog.Change.L2, run, guestCluster + done, old, entry));
+        logHasChanges = true;
       }
       set(table, first + done, run, entry);
       dropped(old, run, entry);
@@ -388,6 +412,7 @@ final class MappingTables {
           return null;
         }
         log.append(new ChangeLog.Change(ChangeLog.Change.L1, 1, l1Index, oldEntry, entry));
+        logHasChanges = true;
       }
       enterTable(table, oldEntry, entry);
     } finally {
@@ -441,7 +466,7 @@ final class MappingTables {
       for (int i : indexes) {
         entries.add(tables.l1().get(i));
       }
-      int half = log != null && log.room() < ChangeLog.HALF_RECORDS ? log.turn() : -1;
+      int half = log != null && logHasChanges ? turnLog(log) : -1;
       var batch = new Batch(chunks, new ArrayList<>(dirtyTables), indexes, entries, freed, half);
       dirtyTables.clear();
       dirtyL1.clear();
@@ -452,6 +477,14 @@ final class MappingTables {
     } finally {
       lock.unlock();
     }
+  }
+
+  // Under lock. The other half begins with what the pool holds now.
+  private int turnLog(ChangeLog present) {
+    int left = present.turn();
+    logHasChanges = false;
+    allocator.unused().forEach(run -> logPool(run.first(), run.count()));
+    return left;
   }
 
   /// The batch is in the file, and durable where it used a half of the log.

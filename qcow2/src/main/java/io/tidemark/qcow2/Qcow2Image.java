@@ -12,8 +12,11 @@ import io.tidemark.block.FileNode;
 import io.tidemark.block.FormatNode;
 import io.tidemark.block.OpenOptions;
 import io.tidemark.block.ReadOnlyNodeException;
+import io.tidemark.block.TransportException;
 import io.tidemark.block.UnsupportedImageException;
 import io.tidemark.block.ZeroMode;
+import java.lang.System.Logger;
+import java.lang.System.Logger.Level;
 import java.nio.ByteBuffer;
 import java.nio.file.Path;
 import java.util.List;
@@ -57,6 +60,8 @@ public final class Qcow2Image implements FormatNode {
       snapshots = List.copyOf(snapshots);
     }
   }
+
+  private static final Logger LOG = System.getLogger(Qcow2Image.class.getName());
 
   /// Where a log is, and what it must be bound to.
   record LogPlace(Path path, ChangeLog.Identity identity) {
@@ -208,16 +213,42 @@ public final class Qcow2Image implements FormatNode {
       return;
     }
     Path path = logPlace.get().path();
+    if (readOnly && ChangeLog.inUse(path)) {
+      return; // beside a living writer: what the file shows is all that a reader is promised
+    }
     List<ChangeLog.Change> changes =
         ChangeLog.read(path, logPlace.get().identity(), geometry.clusterBits());
+    var replay = new LogReplay(path, file, geometry, tables, allocator, metadata);
     if (!changes.isEmpty()) {
-      new LogReplay(path, file, geometry, tables, allocator, metadata).run(changes);
+      replay.run(changes);
     }
     if (!readOnly) {
       if (!changes.isEmpty()) {
         writeBack.run(true);
+        reclaimPool(replay);
       }
       ChangeLog.delete(path); // all of it is durable, or it is of no use
+    }
+  }
+
+  /// Gives back what the dead process had counted ahead and never used. Not worth more than one
+  /// walk over the tables: a larger image keeps its few MiB of leaks until somebody repairs it.
+  private void reclaimPool(LogReplay replay) throws BlockException {
+    if (geometry.clusters(file.length()) > ImageCheck.WINDOW) {
+      return;
+    }
+    var leaked = new java.util.ArrayList<Long>();
+    CheckResult found =
+        new ImageCheck(file, snapshots)
+            .run((cluster, count, references) -> {
+              if (count == 1 && replay.wasPooled(cluster)) {
+                leaked.add(cluster);
+              }
+            });
+    if (found.sound()) {
+      for (long cluster : leaked) {
+        allocator.release(cluster, 1);
+      }
     }
   }
 
@@ -254,11 +285,21 @@ public final class Qcow2Image implements FormatNode {
       }
       bitmaps.claimUntracked();
       if (durability == Durability.ACKNOWLEDGED && logPlace.isPresent() && tables.log() == null) {
-        LogPlace place = logPlace.get();
-        tables.useLog(ChangeLog.create(place.path(), place.identity(), geometry.clusterBits()));
+        startLog(logPlace.get());
       }
       touched = true;
       prepared = true;
+    }
+  }
+
+  private void startLog(LogPlace place) throws BlockException {
+    try {
+      tables.useLog(ChangeLog.create(place.path(), place.identity(), geometry.clusterBits()));
+    } catch (TransportException e) {
+      // A run dir that is full makes writes slow, not impossible.
+      LOG.log(
+          Level.WARNING,
+          name() + ": goes on without a log, with a sync a write: " + e.getMessage());
     }
   }
 
@@ -418,7 +459,7 @@ public final class Qcow2Image implements FormatNode {
     } finally {
       inFlight.exit(ticket);
     }
-    if (durability == Durability.ACKNOWLEDGED && logPlace.isEmpty()) {
+    if (durability == Durability.ACKNOWLEDGED && !tables.logged()) {
       writeBack.acknowledge();
     }
     writes.relieve();

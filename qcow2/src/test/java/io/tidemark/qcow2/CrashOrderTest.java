@@ -272,6 +272,45 @@ class CrashOrderTest {
     }
   }
 
+  @ParameterizedTest
+  @Seeds(20)
+  void aKilledProcessBetweenTwoRequestsLeaksNothing(long seed) throws Exception {
+    var random = new Random(seed);
+    CrashingFile file = create(seed, random, false);
+    var log = log(seed, BOOT);
+    for (int round = 0; round < 3; round++) {
+      var image =
+          Qcow2Image.open(file, OpenOptions.readWrite(), Qcow2Image.Durability.ACKNOWLEDGED, log);
+      ModelDisk model = ModelDisk.of(image);
+      Workload.random(seed * 3 + round).maxLength(40_000).run(image, model, 40);
+      abandon(image);
+      file = file.copy();
+      image =
+          Qcow2Image.open(file, OpenOptions.readWrite(), Qcow2Image.Durability.ACKNOWLEDGED, log);
+      model.holdsExactly(image);
+      CheckResult result = image.check();
+      assertThat(result.leaks() + result.corruptions()).as("%s", result.findings()).isZero();
+      image.close();
+      file.reopen();
+    }
+  }
+
+  @Test
+  void goesOnWithoutALogWhenTheRunDirTakesNone() throws Exception {
+    CrashingFile file = create(1, new Random(1), false);
+    var identity = new ChangeLog.Identity(BOOT, 1, 2, 3);
+    var nowhere = Optional.of(new Qcow2Image.LogPlace(runDir.resolve("missing/x.log"), identity));
+    var image =
+        Qcow2Image.open(file, OpenOptions.readWrite(), Qcow2Image.Durability.ACKNOWLEDGED, nowhere);
+    image.write(100, ByteBuffer.wrap(new byte[] {1, 2, 3}));
+    try (var after = Qcow2Image.open(file.copy(), OpenOptions.reading())) {
+      byte[] bytes = new byte[3];
+      after.read(100, ByteBuffer.wrap(bytes));
+      assertThat(bytes).containsExactly(1, 2, 3);
+    }
+    image.close();
+  }
+
   @Test
   void refusesALogThatTheImageDoesNotFit() throws Exception {
     CrashingFile file = create(1, new Random(1), false);
