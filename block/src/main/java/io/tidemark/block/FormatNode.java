@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.block;
 
+import java.nio.ByteBuffer;
 import java.util.Optional;
 
 /// A node that gives the bytes of another node, its `file`, the meaning of an image format.
@@ -25,5 +26,48 @@ public interface FormatNode extends BlockNode {
   /// The place for bitmaps that outlive the process, where the format has one.
   default Optional<BitmapStore> bitmapStore() {
     return Optional.empty();
+  }
+
+  /// Bytes in which the format gives out space; 0 where it has no unit of its own.
+  default long clusterSize() {
+    return 0;
+  }
+
+  /// Whether [#writeCompressed] can work on this image.
+  default boolean canWriteCompressed() {
+    return false;
+  }
+
+  /// Writes one cluster compressed, or as it is when it does not shrink; consumes `from`. Any
+  /// thread may call at any time; compressing is done on the caller's thread, outside every lock. A
+  /// cluster that holds data already gets a new place.
+  ///
+  /// @param offset guest bytes, a multiple of [#clusterSize]
+  /// @param from [#clusterSize] bytes, or fewer up to the end of the disk
+  /// @throws UnsupportedImageException when the format cannot
+  default void writeCompressed(long offset, ByteBuffer from) throws BlockException {
+    throw new UnsupportedImageException(
+        name() + ": " + format() + " images cannot be written compressed");
+  }
+
+  /// Sets the size of the disk. No request past the smaller of both sizes may run.
+  ///
+  /// @throws UnsupportedImageException when the format, or what is in the image, forbids it; the
+  ///   image is then as it was
+  default void resize(long newSize, ResizeOptions options) throws BlockException {
+    if (options.preallocation() != Preallocation.OFF) {
+      throw new UnsupportedImageException(
+          name() + ": preallocation=" + options.preallocation().word() + " is not supported");
+    }
+    if (newSize < virtualSize() && !options.shrink()) {
+      throw new UnsupportedImageException(
+          name()
+              + ": shrinking from "
+              + virtualSize()
+              + " to "
+              + newSize
+              + " bytes loses data; ask for it with --shrink");
+    }
+    resize(newSize);
   }
 }

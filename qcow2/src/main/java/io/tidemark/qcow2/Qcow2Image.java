@@ -510,6 +510,11 @@ public final class Qcow2Image implements FormatNode {
     return allocator.inUse(clearlyMore, (file.length() + clusterSize - 1) / clusterSize);
   }
 
+  @Override
+  public long clusterSize() {
+    return geometry.clusterSize();
+  }
+
   /// Makes the disk larger: shrinking is not supported.
   ///
   /// On disk, in this order, synced between: zero entries for what a longer backing node would

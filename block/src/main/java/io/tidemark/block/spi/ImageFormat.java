@@ -5,8 +5,11 @@ import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.CreateOptions;
 import io.tidemark.block.FormatNode;
+import io.tidemark.block.Measurement;
 import io.tidemark.block.OpenOptions;
+import io.tidemark.block.UnsupportedImageException;
 import java.nio.ByteBuffer;
+import java.util.Optional;
 
 /// An image format, found with `ServiceLoader`.
 public interface ImageFormat {
@@ -21,6 +24,23 @@ public interface ImageFormat {
   /// caller still does.
   FormatNode open(BlockNode file, OpenOptions options) throws BlockException;
 
+  /// As [#open(BlockNode, OpenOptions)], for an image that may be made of several files. The result
+  /// owns those it opened.
+  default FormatNode open(BlockNode file, OpenOptions options, NamedFiles others)
+      throws BlockException {
+    return open(file, options);
+  }
+
   /// Writes an empty image into `file`, which is empty, and syncs it. The caller keeps `file`.
   void create(BlockNode file, CreateOptions options) throws BlockException;
+
+  /// Bytes that an image of these options would take. Nothing is written.
+  ///
+  /// @param options as for [#create]; with a source, its size is the source's
+  /// @param source what would be copied into it, with its chain
+  /// @throws UnsupportedImageException when an option is not handled, or the format cannot tell
+  default Measurement measure(CreateOptions options, Optional<BlockNode> source)
+      throws BlockException {
+    throw new UnsupportedImageException("format " + name() + " does not support size measurement");
+  }
 }
