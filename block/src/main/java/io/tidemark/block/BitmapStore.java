@@ -12,7 +12,7 @@ import java.util.List;
 public interface BitmapStore {
   /// @param inconsistent the in-use flag was found set at open: contents are not to be trusted
   /// @param enabled QEMU's `auto` flag: the bitmap records writes
-  record Stored(String name, int granularity, boolean inconsistent, boolean enabled) {}
+  record Stored(String name, long granularity, boolean inconsistent, boolean enabled) {}
 
   /// What the image holds now, in the order of its directory.
   List<Stored> stored();
@@ -35,4 +35,39 @@ public interface BitmapStore {
 
   /// Removes one, consistent or not, and syncs.
   void remove(String name) throws BlockException;
+
+  /// Adds an empty bitmap that records writes and is not in use, and syncs: `qemu-img bitmap
+  /// --add`. This and the calls below are for images that no guest writes to: not while the bitmaps
+  /// are claimed.
+  ///
+  /// @param granularity bytes of a bit, a power of two from 512 to 2 GiB
+  /// @throws UnsupportedImageException when the name is taken or a limit is met
+  default void add(String name, long granularity) throws BlockException {
+    throw unsupported(name);
+  }
+
+  /// Forgets what a consistent bitmap recorded, and syncs.
+  default void clear(String name) throws BlockException {
+    throw unsupported(name);
+  }
+
+  /// From now on the bitmap records writes; syncs.
+  default void enable(String name) throws BlockException {
+    throw unsupported(name);
+  }
+
+  /// From now on the bitmap stays as it is; syncs.
+  default void disable(String name) throws BlockException {
+    throw unsupported(name);
+  }
+
+  /// Adds to a consistent bitmap what `source` recorded, from this image or another; granularities
+  /// may differ, sizes may not. Syncs.
+  default void merge(String target, DirtyBitmap source) throws BlockException {
+    throw unsupported(target);
+  }
+
+  private static UnsupportedImageException unsupported(String name) {
+    return new UnsupportedImageException("bitmap " + name + ": cannot be changed where it is kept");
+  }
 }

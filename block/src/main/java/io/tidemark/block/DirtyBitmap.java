@@ -14,7 +14,7 @@ public final class DirtyBitmap {
   /// granularity_bits.
   public static final int MIN_GRANULARITY = 512;
 
-  public static final int MAX_GRANULARITY = 1 << 30;
+  public static final long MAX_GRANULARITY = 1L << 31;
 
   /// What QEMU and libvirt use for checkpoints and jobs unless told otherwise.
   public static final int DEFAULT_GRANULARITY = 64 * 1024;
@@ -27,15 +27,15 @@ public final class DirtyBitmap {
   private volatile boolean enabled = true;
 
   /// A clean bitmap over `size` bytes; `granularity` is a power of two.
-  public DirtyBitmap(String name, long size, int granularity) {
-    if (Integer.bitCount(granularity) != 1
+  public DirtyBitmap(String name, long size, long granularity) {
+    if (Long.bitCount(granularity) != 1
         || granularity < MIN_GRANULARITY
         || granularity > MAX_GRANULARITY) {
       throw new IllegalArgumentException("bitmap " + name + ": granularity " + granularity);
     }
     this.name = name;
     this.size = size;
-    this.shift = Integer.numberOfTrailingZeros(granularity);
+    this.shift = Long.numberOfTrailingZeros(granularity);
     this.bits = (size >>> shift) + ((size & (granularity - 1)) == 0 ? 0 : 1);
     long wordCount = (bits + 63) >>> 6;
     if (wordCount > Integer.MAX_VALUE - 8) {
@@ -54,8 +54,9 @@ public final class DirtyBitmap {
     return size;
   }
 
-  public int granularity() {
-    return 1 << shift;
+  /// Bytes of a bit.
+  public long granularity() {
+    return 1L << shift;
   }
 
   /// Bits in the bitmap.

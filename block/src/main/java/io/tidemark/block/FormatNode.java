@@ -23,6 +23,21 @@ public interface FormatNode extends BlockNode {
   /// request is running.
   Optional<BlockNode> detachBacking();
 
+  /// Records another backing file, or none, in the image, and syncs. The attached backing node is
+  /// not touched, and nothing is copied: what the image does not hold reads from whatever the new
+  /// reference leads to. After a power cut the image records the old reference or the new one.
+  ///
+  /// @throws UnsupportedImageException when the format keeps no reference, or the name or format
+  ///   does not fit where it is kept
+  default void changeBacking(Optional<BackingReference> newBacking) throws BlockException {
+    throw new UnsupportedImageException(name() + ": " + format() + " records no backing file");
+  }
+
+  /// Snapshots inside the image, where the format has them.
+  default Optional<SnapshotStore> snapshots() {
+    return Optional.empty();
+  }
+
   /// The place for bitmaps that outlive the process, where the format has one.
   default Optional<BitmapStore> bitmapStore() {
     return Optional.empty();

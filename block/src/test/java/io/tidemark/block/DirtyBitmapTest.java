@@ -50,7 +50,7 @@ class DirtyBitmapTest {
   }
 
   private static void agree(DirtyBitmap bitmap, BitSet model, long size, Random random) {
-    int granularity = bitmap.granularity();
+    long granularity = bitmap.granularity();
     assertThat(bitmap.dirtyBits()).isEqualTo(model.cardinality());
     long bytes =
         model.stream().mapToLong(b -> Math.min(granularity, size - (long) b * granularity)).sum();
@@ -58,7 +58,7 @@ class DirtyBitmapTest {
     int from = random.nextInt((int) bitmap.bits());
     assertThat(bitmap.isDirty((long) from * granularity)).isEqualTo(model.get(from));
     int set = model.nextSetBit(from);
-    long most = (1 + random.nextInt(10)) * (long) granularity;
+    long most = (1 + random.nextInt(10)) * granularity;
     Optional<ByteRange> range = bitmap.nextDirty((long) from * granularity, most);
     if (set < 0) {
       assertThat(range).isEmpty();

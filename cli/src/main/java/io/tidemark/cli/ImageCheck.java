@@ -108,7 +108,7 @@ final class ImageCheck implements Callable<Integer> {
       return report(before, 0);
     }
     findings(before);
-    image.repairLeaks();
+    image.repair(io.tidemark.qcow2.Repair.LEAKS);
     if (output == OutputFormat.HUMAN && !quiet) {
       PrintWriter out = spec.commandLine().getOut();
       out.println("The following inconsistencies were found and repaired:\n");

@@ -6,7 +6,7 @@ import io.tidemark.block.BitmapStore;
 import io.tidemark.block.BlockException;
 import io.tidemark.block.FormatNode;
 import io.tidemark.block.ImageOpener;
-import io.tidemark.qcow2.InternalSnapshot;
+import io.tidemark.block.InternalSnapshot;
 import io.tidemark.qcow2.Qcow2Image;
 import java.io.IOException;
 import java.io.PrintWriter;

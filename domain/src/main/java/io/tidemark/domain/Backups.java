@@ -343,12 +343,12 @@ final class Backups {
     Optional<String> bitmap = Optional.empty();
     if (disk.incremental().isPresent()) {
       String since = disk.incremental().get();
-      int granularity =
+      long granularity =
           domain
               .upkeep()
               .bitmap(session, source, since)
               .map(BitmapState::granularityBytes)
-              .orElse(0);
+              .orElse(0L);
       actions.add(
           new TransactionAction.AddBitmap(disk.target(), disk.bitmap(), granularity, false));
       actions.add(new TransactionAction.MergeBitmaps(disk.target(), disk.bitmap(), List.of(since)));

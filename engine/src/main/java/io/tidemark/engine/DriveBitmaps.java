@@ -147,8 +147,8 @@ final class DriveBitmaps {
   }
 
   /// A new, empty bitmap that no write is recorded in yet.
-  DirtyBitmap create(String name, int granularityBytes) throws DriverException {
-    if (Integer.bitCount(granularityBytes) != 1
+  DirtyBitmap create(String name, long granularityBytes) throws DriverException {
+    if (Long.bitCount(granularityBytes) != 1
         || granularityBytes < DirtyBitmap.MIN_GRANULARITY
         || granularityBytes > DirtyBitmap.MAX_GRANULARITY) {
       throw DriverErrors.generic(
@@ -167,7 +167,7 @@ final class DriveBitmaps {
     return new DirtyBitmap(name, drive.virtualSize(), granularityBytes);
   }
 
-  private void requireSize(String name, int granularityBytes) throws DriverException {
+  private void requireSize(String name, long granularityBytes) throws DriverException {
     long bytes = drive.virtualSize() / granularityBytes / 8;
     if (bytes > MAX_BITMAP_BYTES) {
       throw new DriverException(

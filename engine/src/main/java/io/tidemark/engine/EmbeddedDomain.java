@@ -230,9 +230,7 @@ final class EmbeddedDomain implements RunningDomain {
   private static void requireNumbers(MirrorSpec spec) throws DriverException {
     int granularity = spec.granularityBytes();
     if (granularity != 0
-        && (Integer.bitCount(granularity) != 1
-            || granularity < DirtyBitmap.MIN_GRANULARITY
-            || granularity > DirtyBitmap.MAX_GRANULARITY)) {
+        && (Integer.bitCount(granularity) != 1 || granularity < DirtyBitmap.MIN_GRANULARITY)) {
       throw DriverErrors.generic("job " + spec.jobId() + ": granularity " + granularity);
     }
     if (spec.bandwidthBytesPerSecond() < 0 || spec.bufferBytes() < 0) {

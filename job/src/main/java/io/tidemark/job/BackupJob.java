@@ -89,7 +89,7 @@ public final class BackupJob extends Job {
 
   /// The instant: the caller has drained the drive.
   void freeze() {
-    int granularity = DirtyBitmap.DEFAULT_GRANULARITY;
+    long granularity = DirtyBitmap.DEFAULT_GRANULARITY;
     Optional<DirtyBitmap> bitmap = options.bitmap();
     if (bitmap.isPresent()) {
       granularity = Math.min(bitmap.get().granularity(), FrozenView.STEP_BYTES);

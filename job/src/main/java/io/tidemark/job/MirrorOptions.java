@@ -43,13 +43,10 @@ public record MirrorOptions(
           "job %s: target %s has %d bytes, the drive %d"
               .formatted(id, target.name(), target.virtualSize(), source.virtualSize()));
     }
-    if (Integer.bitCount(granularityBytes) != 1
-        || granularityBytes < DirtyBitmap.MIN_GRANULARITY
-        || granularityBytes > DirtyBitmap.MAX_GRANULARITY) {
+    if (Integer.bitCount(granularityBytes) != 1 || granularityBytes < DirtyBitmap.MIN_GRANULARITY) {
       throw new IllegalArgumentException(
           "job %s: granularity %d, a power of two from %d to %d is wanted"
-              .formatted(
-                  id, granularityBytes, DirtyBitmap.MIN_GRANULARITY, DirtyBitmap.MAX_GRANULARITY));
+              .formatted(id, granularityBytes, DirtyBitmap.MIN_GRANULARITY, 1 << 30));
     }
     if (bandwidthBytesPerSecond < 0 || bufferBytes < 0) {
       throw new IllegalArgumentException(

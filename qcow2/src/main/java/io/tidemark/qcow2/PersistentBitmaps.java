@@ -106,10 +106,7 @@ final class PersistentBitmaps implements BitmapStore {
     return directory.entries().stream()
         .map(e ->
             new Stored(
-                e.name(),
-                (int) Math.min(1L << e.granularityBits(), 1 << 30),
-                inconsistent.contains(e.name()),
-                e.enabled()))
+                e.name(), 1L << e.granularityBits(), inconsistent.contains(e.name()), e.enabled()))
         .toList();
   }
 
@@ -137,7 +134,7 @@ final class PersistentBitmaps implements BitmapStore {
     long size = header.now().virtualSize();
     long bits = size == 0 ? 0 : ((size - 1) >>> entry.granularityBits()) + 1;
     long bytes = ((bits + 63) >>> 6) * 8;
-    if (entry.granularityBits() > 30 || bytes > BitmapDirectory.MAX_BITMAP_BYTES) {
+    if (bytes > BitmapDirectory.MAX_BITMAP_BYTES) {
       throw new UnsupportedImageException(
           file.name()
               + ": bitmap "
@@ -158,7 +155,7 @@ final class PersistentBitmaps implements BitmapStore {
               + " entries, wanted "
               + geometry.clusters(bytes));
     }
-    var bitmap = new DirtyBitmap(name, size, 1 << entry.granularityBits());
+    var bitmap = new DirtyBitmap(name, size, 1L << entry.granularityBits());
     bitmap.setEnabled(entry.enabled());
     long[] table = BitmapDirectory.table(file, geometry, entry);
     int wordsEach = geometry.clusterSize() / 8;
@@ -355,7 +352,7 @@ final class PersistentBitmaps implements BitmapStore {
         tableOffset,
         clusters,
         bitmap.enabled() ? BitmapDirectory.AUTO : 0,
-        Integer.numberOfTrailingZeros(bitmap.granularity()),
+        Long.numberOfTrailingZeros(bitmap.granularity()),
         ByteBuffer.allocate(0),
         bitmap.name());
   }

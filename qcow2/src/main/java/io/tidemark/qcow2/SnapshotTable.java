@@ -5,6 +5,7 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 
 import io.tidemark.block.BlockException;
 import io.tidemark.block.CorruptImageException;
+import io.tidemark.block.InternalSnapshot;
 import io.tidemark.block.UnsupportedImageException;
 import java.nio.ByteBuffer;
 import java.time.Duration;

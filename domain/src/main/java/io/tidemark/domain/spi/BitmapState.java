@@ -5,7 +5,7 @@ package io.tidemark.domain.spi;
 /// merged or recorded into.
 public record BitmapState(
     String name,
-    int granularityBytes,
+    long granularityBytes,
     long dirtyBytes,
     boolean recording,
     boolean persistent,

@@ -12,7 +12,8 @@ public interface ImageService {
   record Backing(String name, Optional<String> format) {}
 
   /// A bitmap stored in an image.
-  record StoredBitmap(String name, int granularityBytes, boolean inconsistent, boolean recording) {}
+  record StoredBitmap(
+      String name, long granularityBytes, boolean inconsistent, boolean recording) {}
 
   /// What an image's header says.
   ///

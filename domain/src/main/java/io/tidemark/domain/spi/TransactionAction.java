@@ -13,7 +13,7 @@ public sealed interface TransactionAction {
   String target();
 
   /// A new, empty, recording bitmap, kept in the image on a clean stop when `persistent`.
-  record AddBitmap(String target, String bitmap, int granularityBytes, boolean persistent)
+  record AddBitmap(String target, String bitmap, long granularityBytes, boolean persistent)
       implements TransactionAction {}
 
   record RemoveBitmap(String target, String bitmap) implements TransactionAction {}

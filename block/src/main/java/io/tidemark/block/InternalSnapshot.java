@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-package io.tidemark.qcow2;
+package io.tidemark.block;
 
 import java.time.Duration;
 import java.time.Instant;
 import java.util.OptionalLong;
 
-/// A snapshot inside the image, as its table records it.
+/// A snapshot inside an image, as its table records it: the disk as it was, kept in the same file.
 ///
 /// Spec: qcow2.rst, "Snapshots".
 ///
