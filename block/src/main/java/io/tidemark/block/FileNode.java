@@ -45,6 +45,7 @@ public final class FileNode implements BlockNode {
   private final String name;
   private final boolean readOnly;
   private final boolean device;
+  private final boolean unsynced; // flushes do nothing
   private final FileChannel channel;
   private volatile long size;
   private final Identity identity;
@@ -65,14 +66,15 @@ public final class FileNode implements BlockNode {
 
   private FileNode(
       Path path,
-      boolean readOnly,
+      OpenOptions options,
       Identity identity,
       FileChannel channel,
       @Nullable LinuxFile extra)
       throws IOException {
     this.path = path;
     this.name = path.toString();
-    this.readOnly = readOnly;
+    this.readOnly = options.readOnly();
+    this.unsynced = options.durability() == Durability.UNSAFE;
     this.identity = identity;
     this.device = identity.device();
     this.channel = channel;
@@ -91,10 +93,10 @@ public final class FileNode implements BlockNode {
       if (!options.lock()) {
         // Without locks nothing but the JDK is needed to begin with.
         FileChannel channel = FileChannel.open(path, channelAccess(options.readOnly()));
-        return opened(path, options.readOnly(), identity, channel, null);
+        return opened(path, options, identity, channel, null);
       }
       LinuxFile extra = LinuxFile.open(path, access(options.readOnly()));
-      return locked(path, options.readOnly(), extra);
+      return locked(path, options, extra);
     } catch (IOException e) {
       throw HostErrors.of(path.toString(), e);
     }
@@ -106,7 +108,7 @@ public final class FileNode implements BlockNode {
     try {
       LinuxFile made = LinuxFile.open(path, LinuxFile.Access.CREATE_NEW);
       try {
-        return locked(path, false, made);
+        return locked(path, OpenOptions.readWrite(), made);
       } catch (IOException | RuntimeException e) {
         Files.deleteIfExists(path);
         throw e;
@@ -116,12 +118,13 @@ public final class FileNode implements BlockNode {
     }
   }
 
-  private static FileNode locked(Path path, boolean readOnly, LinuxFile extra) throws IOException {
+  private static FileNode locked(Path path, OpenOptions options, LinuxFile extra)
+      throws IOException {
     try {
-      ImageLocks.take(path, extra, readOnly);
+      ImageLocks.take(path, extra, options.readOnly());
       Identity identity = Identity.of(extra.reopenPath());
-      FileChannel channel = FileChannel.open(extra.reopenPath(), channelAccess(readOnly));
-      return opened(path, readOnly, identity, channel, extra);
+      FileChannel channel = FileChannel.open(extra.reopenPath(), channelAccess(options.readOnly()));
+      return opened(path, options, identity, channel, extra);
     } catch (IOException | RuntimeException e) {
       closeAfter(e, extra);
       throw e;
@@ -130,13 +133,13 @@ public final class FileNode implements BlockNode {
 
   private static FileNode opened(
       Path path,
-      boolean readOnly,
+      OpenOptions options,
       Identity identity,
       FileChannel channel,
       @Nullable LinuxFile extra)
       throws IOException {
     try {
-      return new FileNode(path, readOnly, identity, channel, extra);
+      return new FileNode(path, options, identity, channel, extra);
     } catch (IOException e) {
       closeAfter(e, channel);
       throw e;
@@ -353,7 +356,7 @@ public final class FileNode implements BlockNode {
         throw new TransportException(
             name + ": an earlier flush failed; reopen and check the image", poison);
       }
-      if (flushesDone >= ticket || readOnly) {
+      if (flushesDone >= ticket || readOnly || unsynced) {
         return;
       }
       long covered = flushesAsked.get();

@@ -10,7 +10,14 @@ import java.util.Optional;
 /// @param lock take QEMU's image locks (rule 12); false only for `--force-share` reads
 /// @param runDir where a format keeps the log of acknowledged metadata (rule 1); absent: the format
 ///   orders its writes with syncs instead, slower and as safe
-public record OpenOptions(boolean readOnly, boolean lock, Optional<Path> runDir) {
+/// @param durability what a write and a flush promise
+public record OpenOptions(
+    boolean readOnly, boolean lock, Optional<Path> runDir, Durability durability) {
+  /// With [Durability#ACKNOWLEDGED].
+  public OpenOptions(boolean readOnly, boolean lock, Optional<Path> runDir) {
+    this(readOnly, lock, runDir, Durability.ACKNOWLEDGED);
+  }
+
   public static OpenOptions readWrite() {
     return new OpenOptions(false, true, Optional.empty());
   }
@@ -25,6 +32,10 @@ public record OpenOptions(boolean readOnly, boolean lock, Optional<Path> runDir)
   }
 
   public OpenOptions withRunDir(Path dir) {
-    return new OpenOptions(readOnly, lock, Optional.of(dir));
+    return new OpenOptions(readOnly, lock, Optional.of(dir), durability);
+  }
+
+  public OpenOptions with(Durability other) {
+    return new OpenOptions(readOnly, lock, runDir, other);
   }
 }

@@ -2,11 +2,10 @@
 package io.tidemark.cli;
 
 import io.tidemark.block.BlockException;
-import io.tidemark.block.FileNode;
+import io.tidemark.block.Durability;
 import io.tidemark.block.FormatNode;
 import io.tidemark.block.ImageOpener;
 import io.tidemark.block.OpenOptions;
-import io.tidemark.qcow2.Qcow2Image;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.InvalidPathException;
@@ -54,9 +53,8 @@ final class ImageFiles {
 
   /// Opens an image that is about to be written as a whole and flushed once, with its chain.
   FormatNode openTarget(Path path, String format) throws BlockException {
-    OpenOptions options = OpenOptions.readWrite();
-    FormatNode target =
-        format.equals("qcow2") ? openQcow2(path, options) : opener.openLayer(path, format, options);
+    OpenOptions options = OpenOptions.readWrite().with(Durability.FLUSHED);
+    FormatNode target = opener.openLayer(path, format, options);
     try {
       var reference = target.backingReference();
       if (reference.isPresent()) {
@@ -73,20 +71,6 @@ final class ImageFiles {
       return target;
     } catch (BlockException | RuntimeException failure) {
       closeAfter(failure, target);
-      throw failure;
-    }
-  }
-
-  private static FormatNode openQcow2(Path path, OpenOptions options) throws BlockException {
-    FileNode file = FileNode.open(path, options);
-    try {
-      return Qcow2Image.open(file, options, Qcow2Image.Durability.FLUSHED);
-    } catch (BlockException | RuntimeException failure) {
-      try {
-        file.close();
-      } catch (BlockException second) {
-        failure.addSuppressed(second);
-      }
       throw failure;
     }
   }

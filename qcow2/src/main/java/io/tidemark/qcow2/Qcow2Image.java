@@ -7,6 +7,7 @@ import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.CorruptImageException;
 import io.tidemark.block.CreateOptions;
+import io.tidemark.block.Durability;
 import io.tidemark.block.ExtentVisitor;
 import io.tidemark.block.FileNode;
 import io.tidemark.block.FormatNode;
@@ -35,15 +36,6 @@ import org.jspecify.annotations.Nullable;
 /// first guest write; that one first clears autoclear bits that are not ours to keep, marks bitmaps
 /// that record writes as in use, and syncs.
 public final class Qcow2Image implements FormatNode {
-  /// When a change of metadata that an acknowledged write needs leaves the heap.
-  public enum Durability {
-    /// Before the write is acknowledged: by the log in `OpenOptions.runDir`, or where that is not
-    /// possible by syncing the data and then writing the L2 entry.
-    ACKNOWLEDGED,
-    /// At the next flush or close. For tools that write a whole image and flush it once.
-    FLUSHED
-  }
-
   /// Facts about the image that `tidemark image info` shows.
   ///
   /// @param compat `0.10` for version 2, `1.1` for version 3
@@ -96,9 +88,9 @@ public final class Qcow2Image implements FormatNode {
   private volatile boolean touched; // written under this: whether a write ever began
   private boolean closed; // guarded by this
 
-  /// Opens the image in `file` with [Durability#ACKNOWLEDGED]. On success the result owns `file`.
+  /// Opens the image in `file` with the durability of `options`. On success the result owns `file`.
   public static Qcow2Image open(BlockNode file, OpenOptions options) throws BlockException {
-    return open(file, options, Durability.ACKNOWLEDGED);
+    return open(file, options, options.durability());
   }
 
   /// Opens the image in `file`. On success the result owns `file`.

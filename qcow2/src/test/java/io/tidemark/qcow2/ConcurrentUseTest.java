@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import io.tidemark.block.BackingReference;
 import io.tidemark.block.BlockException;
 import io.tidemark.block.CreateOptions;
+import io.tidemark.block.Durability;
 import io.tidemark.block.FileNode;
 import io.tidemark.block.OpenOptions;
 import io.tidemark.block.ZeroMode;
@@ -65,7 +66,7 @@ class ConcurrentUseTest {
         Qcow2Image.open(
             FileNode.open(path, options),
             options,
-            seed % 3 == 0 ? Qcow2Image.Durability.FLUSHED : Qcow2Image.Durability.ACKNOWLEDGED);
+            seed % 3 == 0 ? Durability.FLUSHED : Durability.ACKNOWLEDGED);
     image.attachBacking(base);
     var threads = new ArrayList<Thread>();
     for (int t = 0; t < THREADS; t++) {

@@ -8,6 +8,7 @@ import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.CreateOptions;
 import io.tidemark.block.DirtyBitmap;
+import io.tidemark.block.Durability;
 import io.tidemark.block.OpenOptions;
 import io.tidemark.testkit.CrashingFile;
 import io.tidemark.testkit.ModelDisk;
@@ -49,13 +50,12 @@ class CrashOrderTest {
   private static Qcow2Image open(
       BlockNode file, boolean backed, Optional<Qcow2Image.LogPlace> log, Random random)
       throws BlockException {
-    var durability =
-        random.nextBoolean() ? Qcow2Image.Durability.ACKNOWLEDGED : Qcow2Image.Durability.FLUSHED;
+    var durability = random.nextBoolean() ? Durability.ACKNOWLEDGED : Durability.FLUSHED;
     var image =
         Qcow2Image.open(
             file,
             OpenOptions.readWrite(),
-            log.isPresent() ? Qcow2Image.Durability.ACKNOWLEDGED : durability,
+            log.isPresent() ? Durability.ACKNOWLEDGED : durability,
             log);
     if (backed) {
       image.attachBacking(base(SIZE / 2));
@@ -134,8 +134,7 @@ class CrashOrderTest {
     CrashingFile file = create(seed, random, backed);
     Optional<Qcow2Image.LogPlace> log = logged ? log(seed, BOOT) : Optional.empty();
     random.nextInt();
-    Qcow2Image image =
-        Qcow2Image.open(file, OpenOptions.readWrite(), Qcow2Image.Durability.ACKNOWLEDGED, log);
+    Qcow2Image image = Qcow2Image.open(file, OpenOptions.readWrite(), Durability.ACKNOWLEDGED, log);
     if (backed) {
       image.attachBacking(base(SIZE / 2));
     }
@@ -147,8 +146,7 @@ class CrashOrderTest {
       abandon(image); // the kernel lets go of the dead process's file
       // All that was written is there, flushed or not: only the process died.
       CrashingFile left = alive.copy();
-      image =
-          Qcow2Image.open(left, OpenOptions.readWrite(), Qcow2Image.Durability.ACKNOWLEDGED, log);
+      image = Qcow2Image.open(left, OpenOptions.readWrite(), Durability.ACKNOWLEDGED, log);
       if (backed) {
         image.attachBacking(base(SIZE / 2));
       }
@@ -173,7 +171,7 @@ class CrashOrderTest {
           file,
           new CreateOptions(
               300 * 1024, Optional.empty(), Map.of("cluster_size", "512", "refcount_bits", "64")));
-      var image = Qcow2Image.open(file, OpenOptions.readWrite(), Qcow2Image.Durability.FLUSHED);
+      var image = Qcow2Image.open(file, OpenOptions.readWrite(), Durability.FLUSHED);
       var model = new ModelDisk(300 * 1024);
       file.cutPowerAt(cut);
       boolean cutOff = false;
@@ -279,14 +277,12 @@ class CrashOrderTest {
     CrashingFile file = create(seed, random, false);
     var log = log(seed, BOOT);
     for (int round = 0; round < 3; round++) {
-      var image =
-          Qcow2Image.open(file, OpenOptions.readWrite(), Qcow2Image.Durability.ACKNOWLEDGED, log);
+      var image = Qcow2Image.open(file, OpenOptions.readWrite(), Durability.ACKNOWLEDGED, log);
       ModelDisk model = ModelDisk.of(image);
       Workload.random(seed * 3 + round).maxLength(40_000).run(image, model, 40);
       abandon(image);
       file = file.copy();
-      image =
-          Qcow2Image.open(file, OpenOptions.readWrite(), Qcow2Image.Durability.ACKNOWLEDGED, log);
+      image = Qcow2Image.open(file, OpenOptions.readWrite(), Durability.ACKNOWLEDGED, log);
       model.holdsExactly(image);
       CheckResult result = image.check();
       assertThat(result.leaks() + result.corruptions()).as("%s", result.findings()).isZero();
@@ -300,8 +296,7 @@ class CrashOrderTest {
     CrashingFile file = create(1, new Random(1), false);
     var identity = new ChangeLog.Identity(BOOT, 1, 2, 3);
     var nowhere = Optional.of(new Qcow2Image.LogPlace(runDir.resolve("missing/x.log"), identity));
-    var image =
-        Qcow2Image.open(file, OpenOptions.readWrite(), Qcow2Image.Durability.ACKNOWLEDGED, nowhere);
+    var image = Qcow2Image.open(file, OpenOptions.readWrite(), Durability.ACKNOWLEDGED, nowhere);
     image.write(100, ByteBuffer.wrap(new byte[] {1, 2, 3}));
     try (var after = Qcow2Image.open(file.copy(), OpenOptions.reading())) {
       byte[] bytes = new byte[3];
@@ -315,8 +310,7 @@ class CrashOrderTest {
   void refusesALogThatTheImageDoesNotFit() throws Exception {
     CrashingFile file = create(1, new Random(1), false);
     var log = log(1, BOOT);
-    var image =
-        Qcow2Image.open(file, OpenOptions.readWrite(), Qcow2Image.Durability.ACKNOWLEDGED, log);
+    var image = Qcow2Image.open(file, OpenOptions.readWrite(), Durability.ACKNOWLEDGED, log);
     image.write(100, ByteBuffer.wrap(new byte[] {1, 2, 3}));
     abandon(image);
     CrashingFile other = file.copy();
@@ -324,9 +318,8 @@ class CrashOrderTest {
       foreign.write(100, ByteBuffer.wrap(new byte[] {9}));
     }
     other.reopen();
-    org.assertj.core.api.Assertions.assertThatThrownBy(() ->
-            Qcow2Image.open(
-                other, OpenOptions.readWrite(), Qcow2Image.Durability.ACKNOWLEDGED, log))
+    org.assertj.core.api.Assertions.assertThatThrownBy(
+            () -> Qcow2Image.open(other, OpenOptions.readWrite(), Durability.ACKNOWLEDGED, log))
         .isInstanceOf(io.tidemark.block.CorruptImageException.class)
         .hasMessageContaining("remove the log");
     assertThat(Files.exists(log.orElseThrow().path())).isTrue();
@@ -336,14 +329,12 @@ class CrashOrderTest {
   void readsWhatTheLogHoldsEvenWhenOpenedReadOnly() throws Exception {
     CrashingFile file = create(1, new Random(1), false);
     var log = log(1, BOOT);
-    var image =
-        Qcow2Image.open(file, OpenOptions.readWrite(), Qcow2Image.Durability.ACKNOWLEDGED, log);
+    var image = Qcow2Image.open(file, OpenOptions.readWrite(), Durability.ACKNOWLEDGED, log);
     image.write(100, ByteBuffer.wrap(new byte[] {1, 2, 3}));
     abandon(image);
     CrashingFile left = file.copy();
     long steps = left.steps();
-    try (var reading =
-        Qcow2Image.open(left, OpenOptions.reading(), Qcow2Image.Durability.ACKNOWLEDGED, log)) {
+    try (var reading = Qcow2Image.open(left, OpenOptions.reading(), Durability.ACKNOWLEDGED, log)) {
       byte[] bytes = new byte[3];
       reading.read(100, ByteBuffer.wrap(bytes));
       assertThat(bytes).containsExactly(1, 2, 3);

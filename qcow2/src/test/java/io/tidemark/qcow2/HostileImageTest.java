@@ -10,6 +10,7 @@ import io.tidemark.block.BlockException;
 import io.tidemark.block.CorruptImageException;
 import io.tidemark.block.CreateOptions;
 import io.tidemark.block.DirtyBitmap;
+import io.tidemark.block.Durability;
 import io.tidemark.block.OpenOptions;
 import io.tidemark.block.UnsupportedImageException;
 import io.tidemark.block.ZeroMode;
@@ -70,9 +71,7 @@ class HostileImageTest {
     try {
       opened =
           Qcow2Image.open(
-              file,
-              readOnly ? OpenOptions.reading() : OpenOptions.readWrite(),
-              Qcow2Image.Durability.FLUSHED);
+              file, readOnly ? OpenOptions.reading() : OpenOptions.readWrite(), Durability.FLUSHED);
     } catch (BlockException _) {
       return;
     }

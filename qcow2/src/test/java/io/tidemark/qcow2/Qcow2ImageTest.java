@@ -7,6 +7,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import io.tidemark.block.BackingReference;
 import io.tidemark.block.BlockException;
 import io.tidemark.block.CreateOptions;
+import io.tidemark.block.Durability;
 import io.tidemark.block.Extent;
 import io.tidemark.block.OpenOptions;
 import io.tidemark.block.ReadOnlyNodeException;
@@ -73,8 +74,7 @@ class Qcow2ImageTest {
             "refcount_bits", v2 ? "16" : "" + (1 << random.nextInt(7)));
     CrashingFile file = image(size, options, backed);
     CrashingFile base = base(random.nextBoolean() ? size / 2 + 100 : size + 70000);
-    var durability =
-        random.nextBoolean() ? Qcow2Image.Durability.ACKNOWLEDGED : Qcow2Image.Durability.FLUSHED;
+    var durability = random.nextBoolean() ? Durability.ACKNOWLEDGED : Durability.FLUSHED;
     var image = Qcow2Image.open(file, OpenOptions.readWrite(), durability);
     if (backed) {
       image.attachBacking(base);
@@ -132,7 +132,7 @@ class Qcow2ImageTest {
   @Test
   void findsRoomForTablesLongerThanOneRefcountBlockCounts() throws BlockException {
     CrashingFile file = image(MIB, Map.of("cluster_size", "512", "refcount_bits", "64"), false);
-    var image = Qcow2Image.open(file, OpenOptions.readWrite(), Qcow2Image.Durability.FLUSHED);
+    var image = Qcow2Image.open(file, OpenOptions.readWrite(), Durability.FLUSHED);
     long steps = file.steps();
     for (long size = 64 * MIB; size <= 8192 * MIB; size *= 2) {
       image.resize(size); // an L1 table of up to 4,096 clusters, 64 to a block
