@@ -47,6 +47,9 @@ record Header(
   /// Spec: backing_file_size, "Must not be longer than 1023 bytes".
   static final int MAX_BACKING_NAME = 1023;
 
+  /// qemu: the buffer that the backing format's extension is read into, less its end.
+  static final int MAX_BACKING_FORMAT = 15;
+
   /// Offsets of the fields.
   static final class At {
     static final int MAGIC = 0; //             u32

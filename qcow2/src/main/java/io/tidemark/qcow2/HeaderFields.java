@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.qcow2;
 
+import static java.nio.charset.StandardCharsets.UTF_8;
+
+import io.tidemark.block.BackingReference;
 import io.tidemark.block.BlockException;
 import io.tidemark.block.CorruptImageException;
 import io.tidemark.block.OutOfSpaceException;
+import io.tidemark.block.UnsupportedImageException;
 import io.tidemark.qcow2.Header.At;
 import io.tidemark.qcow2.Header.Extension;
 import java.nio.ByteBuffer;
+import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
 
 /// The header of an open image: what it says now, and the changes of it that are atomic on disk.
 ///
@@ -58,6 +64,44 @@ final class HeaderFields {
       file.write(At.AUTOCLEAR, Header.bigEndian(8).putLong(0, bits));
       reread();
     }
+  }
+
+  /// Records another backing file, or none: [HeaderRewrite], which syncs.
+  ///
+  /// @throws UnsupportedImageException when name or format are too long for the format
+  synchronized void writeBacking(Optional<BackingReference> backing) throws BlockException {
+    byte[] name = backing.map(b -> b.name().getBytes(UTF_8)).orElse(new byte[0]);
+    byte[] format =
+        backing.flatMap(BackingReference::format).map(f -> f.getBytes(UTF_8)).orElse(new byte[0]);
+    if (backing.isPresent() && (name.length == 0 || name.length > Header.MAX_BACKING_NAME)) {
+      throw new UnsupportedImageException(
+          file.name()
+              + ": backing file name of "
+              + name.length
+              + " bytes, wanted 1 to "
+              + Header.MAX_BACKING_NAME);
+    }
+    if (format.length > Header.MAX_BACKING_FORMAT) {
+      throw new UnsupportedImageException(
+          file.name()
+              + ": backing file format of "
+              + format.length
+              + " bytes, at most "
+              + Header.MAX_BACKING_FORMAT
+              + " are possible");
+    }
+    var extensions = new ArrayList<Extension>();
+    if (format.length > 0) {
+      extensions.add(
+          new Extension(Extension.BACKING_FORMAT, 0, ByteBuffer.wrap(format).asReadOnlyBuffer()));
+    }
+    for (Extension e : header.extensions()) {
+      if (e.type() != Extension.BACKING_FORMAT) {
+        extensions.add(e);
+      }
+    }
+    new HeaderRewrite(file, header, extensions, name).run();
+    reread();
   }
 
   /// Sets the bitmaps extension's data, adding the extension where there is none, and sets its

@@ -270,19 +270,24 @@ public final class Qcow2Image implements FormatNode {
       if (readOnly) {
         throw new ReadOnlyNodeException(name() + ": image is open read-only");
       }
-      boolean bitmapsKept =
-          bitmaps.intact() && header.now().extension(Header.Extension.BITMAPS).isPresent();
-      long keep = header.now().autoclear() & (bitmapsKept ? Feature.AUTOCLEAR_KEPT : 0);
-      if (keep != header.now().autoclear()) {
-        header.writeAutoclear(keep);
-        file.sync();
-      }
+      clearForeignAutoclear();
       bitmaps.claimUntracked();
       if (durability == Durability.ACKNOWLEDGED && logPlace.isPresent() && tables.log() == null) {
         startLog(logPlace.get());
       }
       touched = true;
       prepared = true;
+    }
+  }
+
+  /// Takes away the autoclear bits of what is not kept consistent here, and syncs.
+  private void clearForeignAutoclear() throws BlockException {
+    boolean bitmapsKept =
+        bitmaps.intact() && header.now().extension(Header.Extension.BITMAPS).isPresent();
+    long keep = header.now().autoclear() & (bitmapsKept ? Feature.AUTOCLEAR_KEPT : 0);
+    if (keep != header.now().autoclear()) {
+      header.writeAutoclear(keep);
+      file.sync();
     }
   }
 
@@ -376,7 +381,12 @@ public final class Qcow2Image implements FormatNode {
 
   @Override
   public void changeBacking(Optional<BackingReference> newBacking) throws BlockException {
-    throw new UnsupportedImageException(name() + ": its backing file cannot be changed yet");
+    if (readOnly) {
+      throw new ReadOnlyNodeException(name() + ": image is open read-only");
+    }
+    clearForeignAutoclear();
+    header.writeBacking(newBacking);
+    backing.record(newBacking.isPresent());
   }
 
   @Override
