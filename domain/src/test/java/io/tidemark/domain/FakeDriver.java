@@ -271,6 +271,22 @@ final class FakeDriver implements DomainDriver {
                   .sum();
           write(merge.target(), merge.bitmap(), dirty);
         }
+        case TransactionAction.Snapshot snapshot -> {
+          NodeSpec overlay = requireNonNull(nodes.get(snapshot.overlayNode()));
+          NodeSpec below = requireNonNull(drives.get(snapshot.target()));
+          Map<String, BitmapState> kept = new TreeMap<>(bitmaps);
+          bitmaps.clear();
+          NodeSpec stacked =
+              new NodeSpec(
+                  overlay.name(),
+                  overlay.file(),
+                  overlay.format(),
+                  overlay.readOnly(),
+                  Optional.of(below));
+          nodes.put(stacked.name(), stacked);
+          drives.put(snapshot.target(), stacked);
+          bitmapMap(snapshot.target()).putAll(kept);
+        }
         case TransactionAction.StartBackup backup ->
             jobs.put(
                 backup.jobId(),

@@ -251,6 +251,25 @@ final class DriveBitmaps {
     }
   }
 
+  /// Undoes [#announceIn]: the image is not to be the top.
+  void withdrawFrom(BitmapStore next) {
+    for (DirtyBitmap bitmap : persistentBitmaps()) {
+      try {
+        if (holds(next, bitmap.name())) {
+          next.remove(bitmap.name());
+        }
+      } catch (BlockException e) {
+        // Safe because it stays in use there: nobody takes it for a clean one.
+        LOG.log(
+            Level.WARNING,
+            "{0}: bitmap {1} stays in an image that is not used: {2}",
+            drive.name(),
+            bitmap.name(),
+            e.getMessage());
+      }
+    }
+  }
+
   /// The second half, after it: the new top keeps the persistent bitmaps, or they are dropped when
   /// it cannot keep any; they leave the old one.
   void moveTo(Optional<BitmapStore> next) {

@@ -61,9 +61,18 @@ final class GuestDrive {
     }
   }
 
-  /// Before the mirror re-points the drive to `next`.
+  /// Before the drive is re-pointed to `next`, by a mirror or for a snapshot.
   void beforePivot(NodeGraph.Node next) {
-    next.format().bitmapStore().ifPresent(bitmaps::announceIn);
+    storeOf(next).ifPresent(bitmaps::announceIn);
+  }
+
+  /// After [#beforePivot] when the drive stays where it is.
+  void takeBackBeforePivot(NodeGraph.Node next) {
+    storeOf(next).ifPresent(bitmaps::withdrawFrom);
+  }
+
+  private static Optional<BitmapStore> storeOf(NodeGraph.Node node) {
+    return node.format().readOnly() ? Optional.empty() : node.format().bitmapStore();
   }
 
   /// After it did.
@@ -71,7 +80,7 @@ final class GuestDrive {
     next.use();
     top.release();
     top = next;
-    bitmaps.moveTo(next.format().bitmapStore());
+    bitmaps.moveTo(storeOf(next));
   }
 
   void flush() throws DriverException {

@@ -71,13 +71,18 @@ final class JobTable {
       throw new DriverException(
           Kind.UNSUPPORTED, "job " + id + ": " + MAX_JOBS + " jobs are there, that is the most");
     }
+    requireIdle(drive);
+    requireUnused(node);
+  }
+
+  /// Refuses a drive that has a job.
+  void requireIdle(GuestDrive drive) throws DriverException {
     for (Entry entry : entries.values()) {
       if (!entry.over() && entry.drive == drive) {
         throw DriverErrors.generic(
             "drive " + drive.target() + " is in use by job " + entry.job.id());
       }
     }
-    requireUnused(node);
   }
 
   /// Refuses a node that a job still uses, itself or from above.

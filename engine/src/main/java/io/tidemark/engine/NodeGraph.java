@@ -34,7 +34,7 @@ final class NodeGraph {
   static final class Node {
     private final NodeSpec spec;
     private final FormatNode format;
-    private final Optional<Node> backing;
+    private Optional<Node> backing;
     private int users;
 
     private Node(NodeSpec spec, FormatNode format, Optional<Node> backing) {
@@ -70,6 +70,16 @@ final class NodeGraph {
 
     void use() {
       users++;
+    }
+
+    /// Puts `beneath` under a node that has nothing beneath and serves no request yet.
+    void stackOn(Node beneath) {
+      if (backing.isPresent()) {
+        throw new IllegalStateException("node " + name() + " stands on " + backing.get().name());
+      }
+      format.attachBacking(beneath.format);
+      beneath.use();
+      backing = Optional.of(beneath);
     }
 
     /// Closes this image and none beneath.

@@ -14,6 +14,7 @@ import io.tidemark.domain.spi.TransactionAction;
 import io.tidemark.domain.spi.TransactionAction.AddBitmap;
 import io.tidemark.domain.spi.TransactionAction.MergeBitmaps;
 import io.tidemark.domain.spi.TransactionAction.RemoveBitmap;
+import io.tidemark.domain.spi.TransactionAction.Snapshot;
 import io.tidemark.domain.spi.TransactionAction.StartBackup;
 import io.tidemark.job.BackupGroup;
 import io.tidemark.job.BackupJob;
@@ -26,6 +27,7 @@ import java.util.Collection;
 import java.util.Comparator;
 import java.util.HashMap;
 import java.util.HashSet;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -41,8 +43,9 @@ import java.util.Set;
 ///    leave them. A crash from here on leaves bitmaps that are inconsistent or missing: both make
 ///    an increment be refused.
 /// 3. *Jobs* are made, with their scratch files.
-/// 4. *The instant*: all drives concerned are drained, the bitmaps in memory change as planned, the
-///    backups begin to keep old bytes, the guest goes on. None of this can fail.
+/// 4. *The instant*: all drives concerned are drained; those that get an overlay are flushed, the
+///    last step that may fail; the bitmaps in memory change as planned, overlays become the tops,
+///    the backups begin to keep old bytes, the guest goes on.
 final class Transaction {
   private static final Logger LOG = System.getLogger(Transaction.class.getName());
 
@@ -84,6 +87,7 @@ final class Transaction {
   private final Map<GuestDrive, Map<String, Planned>> plans = new HashMap<>();
   private final Set<GuestDrive> concerned = new HashSet<>();
   private final List<Backup> backups = new ArrayList<>();
+  private final Map<GuestDrive, NodeGraph.Node> overlays = new LinkedHashMap<>();
   private final List<Runnable> atTheInstant = new ArrayList<>();
   private final List<ImageChange> imageChanges = new ArrayList<>();
 
@@ -109,6 +113,7 @@ final class Transaction {
     for (TransactionAction action : actions) {
       transaction.plan(action);
     }
+    transaction.requireSnapshotsAlone(actions);
     transaction.commit();
   }
 
@@ -120,6 +125,47 @@ final class Transaction {
       case RemoveBitmap remove -> planRemove(drive, remove);
       case MergeBitmaps merge -> planMerge(drive, merge);
       case StartBackup backup -> planBackup(drive, backup);
+      case Snapshot snapshot -> planSnapshot(drive, snapshot);
+    }
+  }
+
+  private void planSnapshot(GuestDrive drive, Snapshot snapshot) throws DriverException {
+    NodeGraph.Node overlay = room.graph().get(snapshot.overlayNode());
+    room.jobs().requireIdle(drive);
+    room.jobs().requireUnused(overlay);
+    if (overlay.used() || overlay.backing().isPresent() || overlays.containsValue(overlay)) {
+      throw DriverErrors.generic("node " + overlay.name() + " is in use");
+    }
+    if (overlay.format().virtualSize() != drive.drive().virtualSize()) {
+      throw DriverErrors.generic(
+          overlay.spec().file()
+              + ": an overlay of "
+              + overlay.format().virtualSize()
+              + " bytes over a disk of "
+              + drive.drive().virtualSize());
+    }
+    if (overlay.format().readOnly() != drive.drive().readOnly()) {
+      throw DriverErrors.generic(
+          "node " + overlay.name() + ": read-only and writable do not go together");
+    }
+    if (overlays.put(drive, overlay) != null) {
+      throw DriverErrors.generic("drive " + drive.target() + ": two snapshots at one instant");
+    }
+    imageChanges.add(
+        new ImageChange(
+            () -> drive.beforePivot(overlay), () -> drive.takeBackBeforePivot(overlay)));
+    atTheInstant.add(() -> {
+      overlay.stackOn(drive.top());
+      drive.drive().repoint(overlay.format());
+    });
+  }
+
+  private void requireSnapshotsAlone(List<TransactionAction> actions) throws DriverException {
+    for (TransactionAction action : actions) {
+      if (!(action instanceof Snapshot) && overlays.containsKey(room.drive(action.target()))) {
+        throw DriverErrors.generic(
+            "drive " + action.target() + ": a snapshot goes with no other action on its drive");
+      }
     }
   }
 
@@ -288,6 +334,9 @@ final class Transaction {
         made.add(change);
         change.make().run();
       }
+      for (GuestDrive drive : overlays.keySet()) {
+        drive.flush(); // most of it while the guest still runs
+      }
       if (backups.isEmpty()) {
         instant(() -> atTheInstant.forEach(Runnable::run));
       } else {
@@ -299,6 +348,7 @@ final class Transaction {
       }
       throw e;
     }
+    overlays.forEach(GuestDrive::afterPivot);
   }
 
   private static void undo(ImageChange change, Throwable because) {
@@ -359,6 +409,9 @@ final class Transaction {
     try {
       for (GuestDrive drive : inOrder(concerned)) {
         held.add(drive.drive().drain());
+      }
+      for (GuestDrive drive : overlays.keySet()) {
+        drive.flush();
       }
       JobTable.verb(action);
     } finally {

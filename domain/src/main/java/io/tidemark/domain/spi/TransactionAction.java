@@ -36,4 +36,11 @@ public sealed interface TransactionAction {
       Optional<String> bitmap,
       long bandwidthBytesPerSecond)
       implements TransactionAction {}
+
+  /// Puts an overlay over the drive's top (`blockdev-snapshot`): from this instant on the guest
+  /// writes to the overlay, and what was the top lies beneath, flushed. The drive's bitmaps record
+  /// on and go with it. No other action of the transaction may concern the drive.
+  ///
+  /// @param overlayNode added before, of the drive's size, with nothing beneath
+  record Snapshot(String target, String overlayNode) implements TransactionAction {}
 }
