@@ -69,7 +69,8 @@ final class HeaderRewrite {
     for (Extension e : extensions) {
       bytes += e.type() == FILLER ? 0 : 8 + padded(e.data().limit());
     }
-    ByteBuffer area = Header.bigEndian(bytes);
+    byte[] result = new byte[bytes];
+    ByteBuffer area = ByteBuffer.wrap(result);
     for (Extension e : extensions) {
       if (e.type() != FILLER) {
         int at = area.position();
@@ -77,7 +78,7 @@ final class HeaderRewrite {
         area.position(at + 8 + padded(e.data().limit()));
       }
     }
-    return area.array();
+    return result;
   }
 
   private static int padded(int bytes) {
