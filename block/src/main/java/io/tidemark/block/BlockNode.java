@@ -59,6 +59,26 @@ public interface BlockNode extends AutoCloseable {
     throw new UnsupportedImageException(name() + ": this kind of node cannot be resized");
   }
 
+  /// Makes an open node read-only or writable, with the readers that it has; requests that arrive
+  /// meanwhile wait. To become read-only it first brings all that it holds into its file, and
+  /// flushes it. To become writable it takes the locks of a writer and reads what a fresh opening
+  /// for writing would read: a log of a process that died is brought in. Asking for what the node
+  /// is already does nothing.
+  ///
+  /// A thread inside a request of this node may not call it. When it throws, the node is what it
+  /// was.
+  ///
+  /// @throws ImageBusyException when another holder's image lock excludes writing
+  /// @throws UnsupportedImageException when this kind of node cannot change
+  default void reopen(boolean wantReadOnly) throws BlockException {
+    if (wantReadOnly != readOnly()) {
+      throw new UnsupportedImageException(
+          name()
+              + ": this kind of node cannot be reopened "
+              + (wantReadOnly ? "read-only" : "for writing"));
+    }
+  }
+
   /// Bytes the image takes on the host, or -1 when unknown.
   default long allocatedBytes() throws BlockException {
     return -1;

@@ -36,6 +36,10 @@ import org.jspecify.annotations.Nullable;
 /// [ImageLocks]. The descriptor comes first and the channel is opened through it, so that both are
 /// the same file whatever happens to the name. Only the channel is synced, so only one of the two
 /// hears of failed write-back.
+///
+/// A node that was opened read-only and is [reopened][#reopen] for writing opens the file twice
+/// more, for what writes. Its locks stay with the first descriptor. Opened for writing and reopened
+/// read-only it keeps what it has, and refuses to write.
 public final class FileNode implements BlockNode {
   private static final int S_IFMT = 0170000;
   private static final int S_IFREG = 0100000;
@@ -43,10 +47,20 @@ public final class FileNode implements BlockNode {
 
   private final Path path;
   private final String name;
-  private final boolean readOnly;
   private final boolean device;
   private final boolean unsynced; // flushes do nothing
+
+  /// For reads, and for writes too when the node was opened for writing.
   private final FileChannel channel;
+
+  private final boolean openedReadOnly;
+  private final boolean locks;
+  private volatile boolean readOnly;
+
+  /// The way to write while a node that was opened read-only is writable; else null.
+  private volatile @Nullable Writing writing;
+
+  private final Gate changes = new Gate(); // requests that change the file
   private volatile long size;
   private final Identity identity;
 
@@ -75,6 +89,8 @@ public final class FileNode implements BlockNode {
     this.name = path.toString();
     this.readOnly = options.readOnly();
     this.unsynced = options.durability() == Durability.UNSAFE;
+    this.openedReadOnly = readOnly;
+    this.locks = extra != null;
     this.identity = identity;
     this.device = identity.device();
     this.channel = channel;
@@ -232,19 +248,23 @@ public final class FileNode implements BlockNode {
 
   @Override
   public void write(long offset, ByteBuffer from) throws BlockException {
-    checkWritable();
-    check(offset, from.remaining());
+    int ticket = changes.enter();
     try {
+      checkWritable();
+      check(offset, from.remaining());
       writeFully(offset, from);
     } catch (IOException e) {
       throw HostErrors.of(place("write", offset), e);
+    } finally {
+      changes.leave(ticket);
     }
   }
 
   private void writeFully(long offset, ByteBuffer from) throws IOException {
+    FileChannel into = writeChannel();
     long at = offset;
     while (from.hasRemaining()) {
-      at += channel.write(from, at);
+      at += into.write(from, at);
     }
   }
 
@@ -252,12 +272,13 @@ public final class FileNode implements BlockNode {
   /// zeroed in place, by the file system or by writing.
   @Override
   public void writeZeroes(long offset, long length, ZeroMode mode) throws BlockException {
-    checkWritable();
-    check(offset, length);
-    if (length == 0) {
-      return;
-    }
+    int ticket = changes.enter();
     try {
+      checkWritable();
+      check(offset, length);
+      if (length == 0) {
+        return;
+      }
       if (mode == ZeroMode.MAY_UNMAP && punch(offset, length)) {
         return;
       }
@@ -272,18 +293,23 @@ public final class FileNode implements BlockNode {
       }
     } catch (IOException e) {
       throw HostErrors.of(place("zero", offset), e);
+    } finally {
+      changes.leave(ticket);
     }
   }
 
   /// Punches a hole; where the file system cannot, nothing changes.
   @Override
   public void discard(long offset, long length) throws BlockException {
-    checkWritable();
-    check(offset, length);
+    int ticket = changes.enter();
     try {
+      checkWritable();
+      check(offset, length);
       punch(offset, length);
     } catch (IOException e) {
       throw HostErrors.of(place("discard", offset), e);
+    } finally {
+      changes.leave(ticket);
     }
   }
 
@@ -293,7 +319,7 @@ public final class FileNode implements BlockNode {
       return false;
     }
     try {
-      extra().punchHole(offset, length);
+      writeDescriptor().punchHole(offset, length);
       return true;
     } catch (LinuxException e) {
       cannotPunch |= e.unsupported();
@@ -306,7 +332,7 @@ public final class FileNode implements BlockNode {
       return false;
     }
     try {
-      extra().zeroRange(offset, length);
+      writeDescriptor().zeroRange(offset, length);
       return true;
     } catch (LinuxException e) {
       cannotZero |= e.unsupported();
@@ -323,6 +349,90 @@ public final class FileNode implements BlockNode {
     throw e;
   }
 
+  private FileChannel writeChannel() {
+    Writing added = writing;
+    return added == null ? channel : added.channel();
+  }
+
+  private LinuxFile writeDescriptor() throws IOException {
+    Writing added = writing;
+    return added == null ? extra() : added.descriptor();
+  }
+
+  /// What a node that was opened read-only writes by.
+  private record Writing(LinuxFile descriptor, FileChannel channel) {
+    static Writing to(LinuxFile reader) throws IOException {
+      LinuxFile descriptor = LinuxFile.open(reader.reopenPath(), LinuxFile.Access.READ_WRITE);
+      try {
+        return new Writing(
+            descriptor, FileChannel.open(descriptor.reopenPath(), channelAccess(false)));
+      } catch (IOException | RuntimeException e) {
+        closeAfter(e, descriptor);
+        throw e;
+      }
+    }
+
+    void close() throws IOException {
+      try {
+        channel.close();
+      } finally {
+        descriptor.close();
+      }
+    }
+  }
+
+  /// Changes the locks first when writing begins, and last when it ends.
+  @Override
+  public void reopen(boolean wantReadOnly) throws BlockException {
+    changes.shut();
+    try {
+      if (wantReadOnly != readOnly) {
+        if (wantReadOnly) {
+          endWriting();
+        } else {
+          beginWriting();
+        }
+      }
+    } catch (IOException e) {
+      throw HostErrors.of(name + ": reopen", e);
+    } finally {
+      changes.open();
+    }
+  }
+
+  private void beginWriting() throws IOException {
+    if (!locks) {
+      throw new UnsupportedImageException(
+          name + ": opened without locks, cannot be reopened for writing");
+    }
+    ImageLocks.upgrade(path, extra());
+    try {
+      if (openedReadOnly) {
+        writing = Writing.to(extra());
+      }
+      size = channel.size();
+      readOnly = false;
+    } catch (IOException | RuntimeException e) {
+      ImageLocks.downgrade(path, extra());
+      throw e;
+    }
+  }
+
+  private void endWriting() throws IOException {
+    flush();
+    synchronized (flushing) { // no flush uses what is closed here
+      readOnly = true;
+      Writing added = writing;
+      writing = null;
+      if (added != null) {
+        added.close();
+      }
+    }
+    if (locks) {
+      ImageLocks.downgrade(path, extra());
+    }
+  }
+
   /// The descriptor for what a channel cannot do. Opened by name when the node was opened without
   /// locks, and then held against what the node was opened on.
   private LinuxFile extra() throws IOException {
@@ -335,7 +445,7 @@ public final class FileNode implements BlockNode {
         if (!channel.isOpen()) {
           throw new ClosedChannelException();
         }
-        LinuxFile candidate = LinuxFile.open(path, access(readOnly));
+        LinuxFile candidate = LinuxFile.open(path, access(openedReadOnly));
         FileStatus status = candidate.status();
         if (status.device() != identity.container() || status.inode() != identity.inode()) {
           candidate.close();
@@ -361,7 +471,7 @@ public final class FileNode implements BlockNode {
       }
       long covered = flushesAsked.get();
       try {
-        channel.force(false);
+        writeChannel().force(false);
       } catch (IOException e) {
         poison = HostErrors.of(name + ": flush", e);
         throw poison;
@@ -423,21 +533,24 @@ public final class FileNode implements BlockNode {
 
   @Override
   public void resize(long newSize) throws BlockException {
-    checkWritable();
-    if (newSize < 0) {
-      throw new IllegalArgumentException(name + ": size " + newSize);
-    }
-    if (device) {
-      throw new UnsupportedImageException(
-          name + ": a block device has its size, " + size + " bytes, and cannot be resized");
-    }
+    int ticket = changes.enter();
     try {
+      checkWritable();
+      if (newSize < 0) {
+        throw new IllegalArgumentException(name + ": size " + newSize);
+      }
+      if (device) {
+        throw new UnsupportedImageException(
+            name + ": a block device has its size, " + size + " bytes, and cannot be resized");
+      }
       synchronized (this) {
-        extra().truncate(newSize);
+        writeDescriptor().truncate(newSize);
         size = newSize;
       }
     } catch (IOException e) {
       throw HostErrors.of(name + ": resize to " + newSize + " bytes", e);
+    } finally {
+      changes.leave(ticket);
     }
   }
 
@@ -446,9 +559,16 @@ public final class FileNode implements BlockNode {
     // The channel first: nothing is written once the locks are gone.
     try {
       try {
-        channel.close();
+        Writing added = writing;
+        if (added != null) {
+          added.close();
+        }
       } finally {
-        closeExtra();
+        try {
+          channel.close();
+        } finally {
+          closeExtra();
+        }
       }
     } catch (IOException e) {
       throw HostErrors.of(name + ": close", e);

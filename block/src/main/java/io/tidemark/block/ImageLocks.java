@@ -45,6 +45,8 @@ final class ImageLocks {
 
   private static final Set<Permission> DENIED = EnumSet.of(Permission.WRITE, Permission.RESIZE);
 
+  private static final Set<Permission> WRITING = EnumSet.of(Permission.WRITE, Permission.RESIZE);
+
   private ImageLocks() {}
 
   /// Takes the locks for reading, or for reading and writing. They end when `file` is closed, which
@@ -68,6 +70,31 @@ final class ImageLocks {
         if (file.lockedElsewhere(permission.usedByte(), 1)) {
           throw busy(path, "shared \"" + permission.words + "\"", "does that");
         }
+      }
+    } catch (LinuxException e) {
+      throw HostErrors.of(path + ": image lock", e);
+    }
+  }
+
+  /// Adds a writer's locks to a reader's. When it throws, the reader's are left.
+  static void upgrade(Path path, LinuxFile file) throws BlockException {
+    try {
+      take(path, file, false);
+    } catch (BlockException e) {
+      try {
+        downgrade(path, file);
+      } catch (BlockException left) {
+        e.addSuppressed(left);
+      }
+      throw e;
+    }
+  }
+
+  /// Gives back what a writer holds and a reader does not.
+  static void downgrade(Path path, LinuxFile file) throws BlockException {
+    try {
+      for (Permission permission : WRITING) {
+        file.unlock(permission.usedByte(), 1);
       }
     } catch (LinuxException e) {
       throw HostErrors.of(path + ": image lock", e);

@@ -31,6 +31,10 @@ public record OpenOptions(
     return new OpenOptions(true, false, Optional.empty());
   }
 
+  public OpenOptions withReadOnly(boolean value) {
+    return new OpenOptions(value, lock, runDir, durability);
+  }
+
   public OpenOptions withRunDir(Path dir) {
     return new OpenOptions(readOnly, lock, Optional.of(dir), durability);
   }

@@ -10,7 +10,7 @@ import java.util.Optional;
 /// partial sector grows the file to whole sectors first, which changes no byte that a guest sees.
 final class RawNode implements FormatNode {
   private final BlockNode file;
-  private final boolean readOnly;
+  private volatile boolean readOnly;
 
   RawNode(BlockNode file, boolean readOnly) throws BlockException {
     this.file = file;
@@ -115,6 +115,15 @@ final class RawNode implements FormatNode {
   @Override
   public void flush() throws BlockException {
     file.flush();
+  }
+
+  @Override
+  public synchronized void reopen(boolean wantReadOnly) throws BlockException {
+    if (wantReadOnly == readOnly) {
+      return;
+    }
+    file.reopen(wantReadOnly);
+    readOnly = wantReadOnly;
   }
 
   @Override

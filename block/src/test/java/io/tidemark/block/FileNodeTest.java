@@ -278,4 +278,45 @@ class FileNodeTest {
       }
     }
   }
+
+  @Test
+  void becomesWritableAndReadOnlyAgain() throws Exception {
+    try (FileNode node = FileNode.open(path, OpenOptions.reading())) {
+      FileNode.open(path, OpenOptions.reading()).close();
+      node.reopen(false);
+      assertThatThrownBy(() -> FileNode.open(path, OpenOptions.reading()))
+          .isInstanceOf(ImageBusyException.class);
+      node.write(3, ByteBuffer.wrap(new byte[] {9}));
+      node.discard(4096, 4096);
+      node.resize(2 * MIB);
+      node.flush();
+      node.reopen(true);
+      assertThatThrownBy(() -> node.resize(1)).isInstanceOf(ReadOnlyNodeException.class);
+      FileNode.open(path, OpenOptions.reading()).close();
+      ByteBuffer read = ByteBuffer.allocate(5);
+      node.read(4094 - 2, read);
+      assertThat(read.array()).containsExactly(7, 7, 7, 7, 0);
+      assertThat(node.virtualSize()).isEqualTo(2 * MIB);
+      node.reopen(false);
+      node.write(2 * MIB - 1, ByteBuffer.wrap(new byte[] {1}));
+    }
+    FileNode.open(path, OpenOptions.readWrite()).close();
+  }
+
+  @Test
+  void anotherReaderKeepsItReadOnly() throws BlockException {
+    try (FileNode node = FileNode.open(path, OpenOptions.reading());
+        FileNode _ = FileNode.open(path, OpenOptions.reading())) {
+      assertThatThrownBy(() -> node.reopen(false)).isInstanceOf(ImageBusyException.class);
+      assertThat(node.readOnly()).isTrue();
+      FileNode.open(path, OpenOptions.reading()).close();
+    }
+  }
+
+  @Test
+  void aReaderWithoutLocksStaysOne() throws BlockException {
+    try (FileNode node = FileNode.open(path, OpenOptions.forceShare())) {
+      assertThatThrownBy(() -> node.reopen(false)).isInstanceOf(UnsupportedImageException.class);
+    }
+  }
 }

@@ -332,7 +332,11 @@ final class ChangeLog implements AutoCloseable {
     }
   }
 
-  /// Removes a log that is not in use.
+  Path path() {
+    return path;
+  }
+
+  /// Removes a log; what is in it must be of no use.
   static void delete(Path path) throws BlockException {
     try {
       Files.deleteIfExists(path);

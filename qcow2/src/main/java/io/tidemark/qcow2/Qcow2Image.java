@@ -11,6 +11,7 @@ import io.tidemark.block.Durability;
 import io.tidemark.block.ExtentVisitor;
 import io.tidemark.block.FileNode;
 import io.tidemark.block.FormatNode;
+import io.tidemark.block.Gate;
 import io.tidemark.block.InternalSnapshot;
 import io.tidemark.block.OpenOptions;
 import io.tidemark.block.ReadOnlyNodeException;
@@ -68,25 +69,37 @@ public final class Qcow2Image implements FormatNode {
     }
   }
 
-  private final HostFile file;
-  private final HeaderFields header;
-  private final Geometry geometry;
-  private final SnapshotTable snapshots;
-  private final Backing backing;
   private final Durability durability;
+  private final OpenOptions options; // as opened; reopening changes readOnly only
   private final Optional<LogPlace> logPlace;
-  private final boolean readOnly;
-  private final MetadataClusters metadata;
-  private final MappingTables tables;
-  private final Allocator allocator;
-  private final PersistentBitmaps bitmaps;
-  private final WriteBack writeBack;
-  private final GuestReads reads;
-  private final GuestWrites writes;
-  private final InFlight<List<MappingTables.Freed>> inFlight = new InFlight<>();
-  private volatile boolean prepared; // the next write may begin; written under this, and by a store
-  private volatile boolean touched; // written under this: whether a write ever began
+  private final Gate gate = new Gate(); // guest requests; shut while the image is reopened
+  private final Object reopening = new Object();
+  private final InFlight<List<MappingTables.Freed>> inFlight;
+
+  // What follows is read from the file at opening and anew by `reopen`; see `become`. Requests use
+  // it inside the gate.
+  private volatile boolean readOnly;
+  private volatile HeaderFields header;
+  private volatile Backing backing;
+  private volatile PersistentBitmaps bitmaps;
+  private HostFile file;
+  private Geometry geometry;
+  private SnapshotTable snapshots;
+  private MetadataClusters metadata;
+  private MappingTables tables;
+  private Allocator allocator;
+  private WriteBack writeBack;
+  private volatile GuestReads reads;
+  private GuestWrites writes;
+  private volatile Prepared prepared = new Prepared();
   private boolean closed; // guarded by this
+
+  /// Whether the first write was prepared for. Written under the image's monitor, and by a store of
+  /// bitmaps.
+  private static final class Prepared {
+    volatile boolean now; // the next write may begin
+    volatile boolean ever; // a write began at some time
+  }
 
   /// Opens the image in `file` with the durability of `options`. On success the result owns `file`.
   public static Qcow2Image open(BlockNode file, OpenOptions options) throws BlockException {
@@ -107,11 +120,21 @@ public final class Qcow2Image implements FormatNode {
   static Qcow2Image open(
       BlockNode file, OpenOptions options, Durability durability, Optional<LogPlace> logPlace)
       throws BlockException {
+    return open(file, options, durability, logPlace, new InFlight<>());
+  }
+
+  private static Qcow2Image open(
+      BlockNode file,
+      OpenOptions options,
+      Durability durability,
+      Optional<LogPlace> logPlace,
+      InFlight<List<MappingTables.Freed>> inFlight)
+      throws BlockException {
     if (file.readOnly() && !options.readOnly()) {
       throw new ReadOnlyNodeException(
           file.name() + ": file is open read-only, wanted to open the image for writing");
     }
-    var image = new Qcow2Image(file, options, durability, logPlace);
+    var image = new Qcow2Image(file, options, durability, logPlace, inFlight);
     try {
       image.bringInLog();
       return image;
@@ -130,8 +153,14 @@ public final class Qcow2Image implements FormatNode {
   }
 
   private Qcow2Image(
-      BlockNode node, OpenOptions options, Durability durability, Optional<LogPlace> logPlace)
+      BlockNode node,
+      OpenOptions options,
+      Durability durability,
+      Optional<LogPlace> logPlace,
+      InFlight<List<MappingTables.Freed>> inFlight)
       throws BlockException {
+    this.inFlight = inFlight;
+    this.options = options;
     this.readOnly = options.readOnly();
     this.durability = durability;
     this.logPlace = logPlace;
@@ -149,7 +178,8 @@ public final class Qcow2Image implements FormatNode {
     var refcounts = new Refcounts(file, first, metadata);
     this.allocator = new Allocator(file, header, refcounts, metadata);
     this.tables = new MappingTables(file, first, l1, allocator, metadata, readOnly);
-    this.bitmaps = new PersistentBitmaps(file, header, allocator, readOnly, () -> prepared = false);
+    Prepared mine = prepared;
+    this.bitmaps = new PersistentBitmaps(file, header, allocator, readOnly, () -> mine.now = false);
     this.writeBack = new WriteBack(file, header, tables, allocator, inFlight);
     this.reads = new GuestReads(file, first, tables, backing);
     this.writes = new GuestWrites(file, header, tables, allocator, reads, backing, writeBack);
@@ -260,11 +290,11 @@ public final class Qcow2Image implements FormatNode {
 
   /// What must be durable before the first guest write. See the class comment.
   private void prepare() throws BlockException {
-    if (prepared) {
+    if (prepared.now) {
       return;
     }
     synchronized (this) {
-      if (prepared) {
+      if (prepared.now) {
         return;
       }
       if (readOnly) {
@@ -275,8 +305,8 @@ public final class Qcow2Image implements FormatNode {
       if (durability == Durability.ACKNOWLEDGED && logPlace.isPresent() && tables.log() == null) {
         startLog(logPlace.get());
       }
-      touched = true;
-      prepared = true;
+      prepared.ever = true;
+      prepared.now = true;
     }
   }
 
@@ -355,7 +385,7 @@ public final class Qcow2Image implements FormatNode {
 
   /// All metadata is in the file, and nothing is counted ahead.
   private void settle() throws BlockException {
-    if (touched || (!readOnly && tables.dirty())) {
+    if (prepared.ever || (!readOnly && tables.dirty())) {
       writeBack.run(true); // all is durable
       writeBack.run(false); // clusters freed just now are given back
     }
@@ -432,11 +462,13 @@ public final class Qcow2Image implements FormatNode {
   @Override
   public void read(long offset, ByteBuffer into) throws BlockException {
     checkRange(offset, into.remaining());
+    int inside = gate.enter();
     int ticket = inFlight.enter();
     try {
       reads.read(offset, into);
     } finally {
       inFlight.exit(ticket);
+      gate.leave(inside);
     }
   }
 
@@ -465,17 +497,22 @@ public final class Qcow2Image implements FormatNode {
 
   /// One guest request that changes the disk, up to the point where it may be acknowledged.
   private void change(GuestChange request) throws BlockException {
-    prepare();
-    int ticket = inFlight.enter();
+    int inside = gate.enter();
     try {
-      request.run();
+      prepare();
+      int ticket = inFlight.enter();
+      try {
+        request.run();
+      } finally {
+        inFlight.exit(ticket);
+      }
+      if (durability == Durability.ACKNOWLEDGED && !tables.logged()) {
+        writeBack.acknowledge();
+      }
+      writes.relieve();
     } finally {
-      inFlight.exit(ticket);
+      gate.leave(inside);
     }
-    if (durability == Durability.ACKNOWLEDGED && !tables.logged()) {
-      writeBack.acknowledge();
-    }
-    writes.relieve();
   }
 
   private void checkRange(long offset, long length) {
@@ -487,11 +524,18 @@ public final class Qcow2Image implements FormatNode {
 
   @Override
   public void flush() throws BlockException {
-    if (touched) {
-      writeBack.run(true);
+    int inside = gate.enter();
+    try {
+      if (prepared.ever) {
+        writeBack.run(true);
+      }
+    } finally {
+      gate.leave(inside);
     }
   }
 
+  /// Not inside the gate, because the visitor may read. What it walks over while the image becomes
+  /// writable is as it was before.
   @Override
   public void extents(long offset, long length, ExtentVisitor visitor) throws BlockException {
     checkRange(offset, length);
@@ -588,6 +632,87 @@ public final class Qcow2Image implements FormatNode {
     } finally {
       writes.letIn(held);
     }
+  }
+
+  /// What has changed since the image was opened is read again, as if it were opened now: header,
+  /// tables, and a log that a process left. [#bitmapStore] and [#snapshots] are to be asked for
+  /// again. No call other than guest requests may run meanwhile; those wait.
+  ///
+  /// On disk: to become read-only, what a close does, a sync, the log goes, then the locks of a
+  /// writer end. To become writable, the locks of a writer, then what an opening for writing does.
+  @Override
+  public void reopen(boolean wantReadOnly) throws BlockException {
+    synchronized (reopening) {
+      gate.shut();
+      try {
+        synchronized (this) {
+          if (closed) {
+            throw new TransportException(name() + ": image is closed");
+          }
+        }
+        if (wantReadOnly && !readOnly) {
+          endWriting();
+        } else if (!wantReadOnly && readOnly) {
+          beginWriting();
+        }
+      } finally {
+        gate.open();
+      }
+    }
+  }
+
+  private void beginWriting() throws BlockException {
+    BlockNode node = file.node();
+    node.reopen(false);
+    try {
+      become(open(node, options.withReadOnly(false), durability, logPlace, inFlight));
+    } catch (BlockException | RuntimeException e) {
+      try {
+        node.reopen(true);
+      } catch (BlockException left) {
+        e.addSuppressed(left);
+      }
+      throw e;
+    }
+  }
+
+  private void endWriting() throws BlockException {
+    settle();
+    file.sync();
+    BlockNode node = file.node();
+    var fresh = new Qcow2Image(node, options.withReadOnly(true), durability, logPlace, inFlight);
+    ChangeLog log = tables.log();
+    if (log != null) {
+      ChangeLog.delete(log.path()); // of no use now; beside a later writer it would mislead
+    }
+    try {
+      node.reopen(true);
+    } catch (BlockException | RuntimeException e) {
+      file.fail(new TransportException(name() + ": could not be reopened read-only", e));
+      throw e;
+    }
+    leaveLog();
+    become(fresh);
+  }
+
+  /// Takes over all that `fresh`, which nobody else has seen, read from the file. Every field that
+  /// is not final and depends on the file is here.
+  private void become(Qcow2Image fresh) {
+    backing.detach().ifPresent(fresh.backing::attach);
+    backing = fresh.backing;
+    file = fresh.file;
+    geometry = fresh.geometry;
+    snapshots = fresh.snapshots;
+    metadata = fresh.metadata;
+    tables = fresh.tables;
+    allocator = fresh.allocator;
+    bitmaps = fresh.bitmaps;
+    writeBack = fresh.writeBack;
+    reads = fresh.reads;
+    writes = fresh.writes;
+    prepared = fresh.prepared;
+    header = fresh.header;
+    readOnly = fresh.readOnly;
   }
 
   @Override

@@ -251,6 +251,10 @@ public final class CrashingFile implements BlockNode {
     return false;
   }
 
+  /// It stays writable: who it belongs to is what refuses.
+  @Override
+  public void reopen(boolean wantReadOnly) {}
+
   @Override
   public synchronized void read(long offset, ByteBuffer into) throws BlockException {
     alive();
