@@ -133,4 +133,20 @@ class DirtyBitmapTest {
     assertThatThrownBy(() -> new DirtyBitmap("b", 1000, granularity))
         .isInstanceOf(IllegalArgumentException.class);
   }
+
+  @Test
+  void anotherSizeKeepsWhatIsSetAndSetsWhatIsNew() {
+    var bitmap = new DirtyBitmap("b", 1_000_000, 4096);
+    bitmap.set(5000, 1);
+    bitmap.setEnabled(false);
+    DirtyBitmap larger = bitmap.resized(2_000_000);
+    assertThat(larger.isDirty(4096)).isTrue();
+    assertThat(larger.isDirty(900_000)).isFalse();
+    assertThat(larger.isDirty(1_000_000)).isTrue();
+    assertThat(larger.isDirty(1_999_999)).isTrue();
+    assertThat(larger.enabled()).isFalse();
+    DirtyBitmap smaller = larger.resized(1_100_000);
+    assertThat(smaller.size()).isEqualTo(1_100_000);
+    assertThat(smaller.dirtyBits()).isEqualTo(1 + smaller.bits() - 1_000_000 / 4096);
+  }
 }

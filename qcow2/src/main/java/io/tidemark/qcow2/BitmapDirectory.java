@@ -68,6 +68,10 @@ record BitmapDirectory(long offset, long bytes, List<Entry> entries) {
       return (At.EXTRA + extra.remaining() + name.getBytes(UTF_8).length + 7) & ~7;
     }
 
+    Entry withExtra(ByteBuffer newExtra, int newFlags) {
+      return new Entry(at, tableOffset, tableEntries, newFlags, granularityBits, newExtra, name);
+    }
+
     Entry withFlags(int newFlags) {
       return new Entry(at, tableOffset, tableEntries, newFlags, granularityBits, extra, name);
     }

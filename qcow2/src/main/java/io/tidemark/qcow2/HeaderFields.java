@@ -139,15 +139,17 @@ final class HeaderFields {
     reread();
   }
 
-  /// Takes the bitmaps extension away: the autoclear bit first, then, where it is the last one, the
-  /// extension itself. A later one keeps it in place; without its bit it means nothing.
+  /// Takes the bitmaps extension away: the autoclear bit first, then the extension itself. Synced.
   synchronized void removeBitmaps() throws BlockException {
     writeAutoclear(header.autoclear() & ~Feature.BITMAPS.mask());
     file.sync();
-    List<Extension> all = header.extensions();
-    if (!all.isEmpty() && all.getLast().type() == Extension.BITMAPS) {
-      file.write(all.getLast().offset() - 8, Header.bigEndian(8));
-      file.sync();
+    List<Extension> others =
+        header.extensions().stream().filter(e -> e.type() != Extension.BITMAPS).toList();
+    byte[] name = header.backing().map(b -> b.name().getBytes(UTF_8)).orElse(new byte[0]);
+    try {
+      new HeaderRewrite(file, header, others, name).run();
+    } catch (OutOfSpaceException _) {
+      // Safe because without its bit the extension means nothing.
     }
     reread();
   }

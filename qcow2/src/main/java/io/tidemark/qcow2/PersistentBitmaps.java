@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.qcow2;
 
-import static java.nio.ByteOrder.LITTLE_ENDIAN;
-import static java.nio.charset.StandardCharsets.UTF_8;
-
 import io.tidemark.block.BitmapStore;
 import io.tidemark.block.BlockException;
 import io.tidemark.block.CorruptImageException;
 import io.tidemark.block.DirtyBitmap;
+import io.tidemark.block.ImageBusyException;
 import io.tidemark.block.ReadOnlyNodeException;
 import io.tidemark.block.UnsupportedImageException;
 import java.lang.System.Logger;
@@ -25,11 +23,13 @@ import org.jspecify.annotations.Nullable;
 /// Crash order:
 /// - [#claim]: the in-use flags are set where they stand (4 bytes each, never across a sector),
 ///   then a sync. A crash between leaves some set: those are lost, which is safe.
-/// - [#store] and [#remove]: data clusters, tables and a new directory are written to fresh
-///   clusters; sync; the header points to the new directory ([HeaderFields#writeBitmaps], which
-///   syncs); then the clusters of the old ones are given back. A crash before the pointer leaves
-///   the old directory, whose bitmaps are in use if there was a write; after it, the new one. What
-///   is between is leaked.
+/// - [#store], [#add], [#clear], [#merge] and [#remove]: data clusters, tables and a new directory
+///   are written to fresh clusters; sync; the header points to the new directory
+///   ([HeaderFields#writeBitmaps], which syncs); then the clusters of the old ones are given back.
+///   A crash before the pointer leaves the old directory, whose bitmaps are in use if there was a
+///   write; after it, the new one. What is between is leaked.
+///
+/// - [#enable], [#disable]: 4 bytes of flags in place, then a sync.
 ///
 /// A guest write that nobody claimed bitmaps for marks those that record writes as in use by itself
 /// ([#claimUntracked]): their contents are then not to be trusted, here and on disk.
@@ -45,6 +45,7 @@ final class PersistentBitmaps implements BitmapStore {
   private final HeaderFields header;
   private final Geometry geometry;
   private final Allocator allocator;
+  private final BitmapData data;
   private final boolean readOnly;
   private final Runnable stored;
 
@@ -63,6 +64,7 @@ final class PersistentBitmaps implements BitmapStore {
     this.header = header;
     this.geometry = header.now().geometry();
     this.allocator = allocator;
+    this.data = new BitmapData(file, header, allocator);
     this.readOnly = readOnly;
     this.stored = stored;
     BitmapDirectory found = BitmapDirectory.empty();
@@ -131,49 +133,7 @@ final class PersistentBitmaps implements BitmapStore {
       throw new CorruptImageException(
           file.name() + ": bitmap " + name + " is inconsistent: it was in use when its user died");
     }
-    long size = header.now().virtualSize();
-    long bits = size == 0 ? 0 : ((size - 1) >>> entry.granularityBits()) + 1;
-    long bytes = ((bits + 63) >>> 6) * 8;
-    if (bytes > BitmapDirectory.MAX_BITMAP_BYTES) {
-      throw new UnsupportedImageException(
-          file.name()
-              + ": bitmap "
-              + name
-              + ": granularity 2^"
-              + entry.granularityBits()
-              + " over "
-              + size
-              + " bytes is not handled");
-    }
-    if (geometry.clusters(bytes) != entry.tableEntries()) {
-      throw new CorruptImageException(
-          file.name()
-              + ": bitmap "
-              + name
-              + ": table of "
-              + entry.tableEntries()
-              + " entries, wanted "
-              + geometry.clusters(bytes));
-    }
-    var bitmap = new DirtyBitmap(name, size, 1L << entry.granularityBits());
-    bitmap.setEnabled(entry.enabled());
-    long[] table = BitmapDirectory.table(file, geometry, entry);
-    int wordsEach = geometry.clusterSize() / 8;
-    for (int i = 0; i < table.length; i++) {
-      int first = i * wordsEach;
-      int count = Math.min(wordsEach, bitmap.wordCount() - first);
-      if (table[i] == 1) {
-        for (int w = 0; w < count; w++) {
-          bitmap.orWord(first + w, -1L);
-        }
-      } else if (table[i] != 0) {
-        ByteBuffer raw = file.readAt(table[i], count * 8).order(LITTLE_ENDIAN);
-        for (int w = 0; w < count; w++) {
-          bitmap.orWord(first + w, raw.getLong(w * 8));
-        }
-      }
-    }
-    return bitmap;
+    return data.load(entry);
   }
 
   @Override
@@ -202,8 +162,7 @@ final class PersistentBitmaps implements BitmapStore {
       }
       if (mine && !entry.inUse()) {
         int flags = entry.flags() | BitmapDirectory.IN_USE;
-        ByteBuffer raw = Header.bigEndian(4).putInt(0, flags);
-        file.write(directory.offset() + entry.at() + BitmapDirectory.At.FLAGS, raw);
+        writeFlags(entry, flags);
         entries.add(entry.withFlags(flags));
         changed = true;
       } else {
@@ -221,7 +180,7 @@ final class PersistentBitmaps implements BitmapStore {
     checkWritable();
     var names = new HashSet<String>();
     for (DirtyBitmap bitmap : bitmaps) {
-      checkStorable(bitmap);
+      data.checkStorable(bitmap.name(), bitmap.size(), bitmap.granularity());
       if (!names.add(bitmap.name())) {
         throw new IllegalArgumentException("two bitmaps are named " + bitmap.name());
       }
@@ -232,16 +191,12 @@ final class PersistentBitmaps implements BitmapStore {
       boolean keep = inconsistent.contains(entry.name()) && !names.contains(entry.name());
       (keep ? kept : dropped).add(entry);
     }
-    var written = new ArrayList<Long>(); // clusters to give back when it fails
-    try {
+    change(written -> {
       for (DirtyBitmap bitmap : bitmaps) {
-        kept.add(writeBitmap(bitmap, written));
+        kept.add(data.write(bitmap, written));
       }
       replace(kept, dropped, written);
-    } catch (BlockException | RuntimeException e) {
-      giveBack(written);
-      throw e;
-    }
+    });
     inconsistent.removeAll(names);
     added.clear();
     claimed = false;
@@ -254,13 +209,7 @@ final class PersistentBitmaps implements BitmapStore {
     BitmapDirectory.Entry gone = entry(name);
     var kept = new ArrayList<>(directory.entries());
     kept.remove(gone);
-    var written = new ArrayList<Long>();
-    try {
-      replace(kept, List.of(gone), written);
-    } catch (BlockException | RuntimeException e) {
-      giveBack(written);
-      throw e;
-    }
+    change(written -> replace(kept, List.of(gone), written));
     inconsistent.remove(name);
     added.remove(name);
   }
@@ -268,102 +217,181 @@ final class PersistentBitmaps implements BitmapStore {
   @Override
   public synchronized void add(DirtyBitmap bitmap) throws BlockException {
     checkWritable();
-    checkStorable(bitmap);
+    checkFree(bitmap.name());
+    data.checkStorable(bitmap.name(), bitmap.size(), bitmap.granularity());
+    int flags = BitmapDirectory.IN_USE | (bitmap.enabled() ? BitmapDirectory.AUTO : 0);
+    append(bitmap.name(), bitmap.granularity(), flags);
+    added.add(bitmap.name());
+  }
+
+  private void checkFree(String name) throws BlockException {
     for (BitmapDirectory.Entry entry : directory.entries()) {
-      if (entry.name().equals(bitmap.name())) {
+      if (entry.name().equals(name)) {
         throw new UnsupportedImageException(
-            file.name() + ": a bitmap is named " + bitmap.name() + " already");
+            file.name() + ": a bitmap is named " + name + " already");
       }
     }
-    var entries = new ArrayList<>(directory.entries());
+  }
+
+  private void append(String name, long granularity, int flags) throws BlockException {
+    change(written -> {
+      var entries = new ArrayList<>(directory.entries());
+      entries.add(data.writeEmpty(name, granularity, flags, written));
+      replace(entries, List.of(), written);
+    });
+  }
+
+  @FunctionalInterface
+  private interface Change {
+    /// @param written takes the clusters to give back when the change fails
+    void make(List<Long> written) throws BlockException;
+  }
+
+  private void change(Change change) throws BlockException {
     var written = new ArrayList<Long>();
     try {
-      var empty = new DirtyBitmap(bitmap.name(), bitmap.size(), bitmap.granularity());
-      empty.setEnabled(bitmap.enabled());
-      BitmapDirectory.Entry entry = writeBitmap(empty, written);
-      entries.add(entry.withFlags(entry.flags() | BitmapDirectory.IN_USE));
-      replace(entries, List.of(), written);
+      change.make(written);
     } catch (BlockException | RuntimeException e) {
       giveBack(written);
       throw e;
     }
-    added.add(bitmap.name());
   }
 
-  private void checkStorable(DirtyBitmap bitmap) throws BlockException {
-    int length = bitmap.name().getBytes(UTF_8).length;
-    if (length < 1 || length > BitmapDirectory.MAX_NAME) {
-      throw new UnsupportedImageException(
-          file.name()
-              + ": bitmap name of "
-              + length
-              + " bytes, wanted 1 to "
-              + BitmapDirectory.MAX_NAME);
+  /// An image that nobody keeps bitmaps of in memory: the file has the say.
+  private void checkIdle() throws BlockException {
+    checkWritable();
+    if (claimed || !added.isEmpty()) {
+      throw new ImageBusyException(
+          file.name() + ": its bitmaps are in use, so what is stored is not what they hold");
     }
-    if (bitmap.size() != header.now().virtualSize()) {
-      throw new IllegalArgumentException(
+  }
+
+  private BitmapDirectory.Entry consistent(String name) throws BlockException {
+    BitmapDirectory.Entry entry = entry(name);
+    if (inconsistent.contains(name)) {
+      throw new CorruptImageException(
           file.name()
               + ": bitmap "
-              + bitmap.name()
-              + " is of "
+              + name
+              + " is inconsistent and cannot be used; it can be removed");
+    }
+    return entry;
+  }
+
+  @Override
+  public synchronized void add(String name, long granularity) throws BlockException {
+    checkIdle();
+    checkFree(name);
+    data.checkStorable(name, header.now().virtualSize(), granularity);
+    append(name, granularity, BitmapDirectory.AUTO);
+    stored.run();
+  }
+
+  @Override
+  public synchronized void clear(String name) throws BlockException {
+    checkIdle();
+    BitmapDirectory.Entry old = consistent(name);
+    change(written ->
+        exchange(
+            old,
+            data.writeEmpty(name, 1L << old.granularityBits(), old.flags(), written),
+            written));
+  }
+
+  @Override
+  public synchronized void merge(String target, DirtyBitmap source) throws BlockException {
+    checkIdle();
+    BitmapDirectory.Entry old = consistent(target);
+    DirtyBitmap bitmap = data.load(old);
+    if (bitmap.size() != source.size()) {
+      throw new UnsupportedImageException(
+          file.name()
+              + ": bitmap "
+              + target
+              + " is of a disk of "
               + bitmap.size()
-              + " bytes, the disk of "
-              + header.now().virtualSize());
+              + " bytes, "
+              + source.name()
+              + " of one of "
+              + source.size()
+              + ": they cannot be merged");
     }
-    if (bitmap.wordCount() * 8L > BitmapDirectory.MAX_BITMAP_BYTES) {
-      throw new UnsupportedImageException(
-          file.name()
-              + ": bitmap "
-              + bitmap.name()
-              + " takes more than 512 MiB; use a larger granularity");
-    }
+    bitmap.merge(source);
+    change(written -> exchange(old, data.write(bitmap, written), written));
   }
 
-  /// Writes data and table to fresh clusters. Spec: "Bitmap table", "Bitmap data".
-  private BitmapDirectory.Entry writeBitmap(DirtyBitmap bitmap, List<Long> written)
+  private void exchange(BitmapDirectory.Entry old, BitmapDirectory.Entry fresh, List<Long> written)
       throws BlockException {
-    int wordsEach = geometry.clusterSize() / 8;
-    int clusters = (int) geometry.clusters(bitmap.wordCount() * 8L);
-    ByteBuffer table = Header.bigEndian(clusters * 8);
-    for (int i = 0; i < clusters; i++) {
-      int first = i * wordsEach;
-      int count = Math.min(wordsEach, bitmap.wordCount() - first);
-      ByteBuffer data = Header.bigEndian(geometry.clusterSize()).order(LITTLE_ENDIAN);
-      boolean zero = true;
-      for (int w = 0; w < count; w++) {
-        long word = bitmap.word(first + w);
-        zero &= word == 0;
-        data.putLong(w * 8, word);
-      }
-      if (!zero) {
-        long offset = take(1, written);
-        file.write(offset, data);
-        table.putLong(i * 8, offset);
-      }
-    }
-    long tableOffset = 0;
-    if (clusters > 0) {
-      long tableClusters = geometry.clusters(8L * clusters);
-      tableOffset = take(tableClusters, written);
-      file.write(tableOffset, table);
-    }
-    return new BitmapDirectory.Entry(
-        0,
-        tableOffset,
-        clusters,
-        bitmap.enabled() ? BitmapDirectory.AUTO : 0,
-        Long.numberOfTrailingZeros(bitmap.granularity()),
-        ByteBuffer.allocate(0),
-        bitmap.name());
+    var entries = new ArrayList<>(directory.entries());
+    entries.set(entries.indexOf(old), fresh.withExtra(old.extra(), old.flags()));
+    replace(entries, List.of(old), written);
   }
 
-  private long take(long clusters, List<Long> written) throws BlockException {
-    long offset = allocator.takeTable(clusters);
-    long first = offset >>> geometry.clusterBits();
-    for (long c = 0; c < clusters; c++) {
-      written.add(first + c);
+  @Override
+  public synchronized void enable(String name) throws BlockException {
+    record(name, true);
+  }
+
+  @Override
+  public synchronized void disable(String name) throws BlockException {
+    record(name, false);
+  }
+
+  private void record(String name, boolean writes) throws BlockException {
+    checkIdle();
+    BitmapDirectory.Entry entry = consistent(name);
+    int flags =
+        writes ? entry.flags() | BitmapDirectory.AUTO : entry.flags() & ~BitmapDirectory.AUTO;
+    if (flags != entry.flags()) {
+      writeFlags(entry, flags);
+      file.sync();
+      var entries = new ArrayList<>(directory.entries());
+      entries.set(entries.indexOf(entry), entry.withFlags(flags));
+      directory = new BitmapDirectory(directory.offset(), directory.bytes(), List.copyOf(entries));
+      stored.run();
     }
-    return offset;
+  }
+
+  private void writeFlags(BitmapDirectory.Entry entry, int flags) throws BlockException {
+    ByteBuffer raw = Header.bigEndian(4).putInt(0, flags);
+    file.write(directory.offset() + entry.at() + BitmapDirectory.At.FLAGS, raw);
+  }
+
+  /// Before the disk gets another size: reads all bitmaps and marks them in use. Empty when someone
+  /// keeps them in memory: that one answers for their size. [#endResize] takes the result.
+  ///
+  /// On disk: bitmaps in use (a power cut from here on leaves them inconsistent, whatever size they
+  /// and the disk have), then the disk's new size, then bitmaps of that size, not in use.
+  ///
+  /// @throws UnsupportedImageException when one is inconsistent, as in QEMU
+  synchronized List<DirtyBitmap> beginResize() throws BlockException {
+    checkWritable();
+    if (claimed || !added.isEmpty()) {
+      return List.of();
+    }
+    var bitmaps = new ArrayList<DirtyBitmap>();
+    for (BitmapDirectory.Entry entry : directory.entries()) {
+      if (inconsistent.contains(entry.name())) {
+        throw new UnsupportedImageException(
+            file.name()
+                + ": bitmap "
+                + entry.name()
+                + " is inconsistent: remove it before the disk is resized");
+      }
+      bitmaps.add(data.load(entry));
+    }
+    if (!bitmaps.isEmpty()) {
+      claim();
+    }
+    return bitmaps;
+  }
+
+  /// After the disk has its new size.
+  synchronized void endResize(List<DirtyBitmap> bitmaps) throws BlockException {
+    if (!bitmaps.isEmpty()) {
+      long size = header.now().virtualSize();
+      store(bitmaps.stream().map(b -> b.resized(size)).toList());
+    }
   }
 
   /// Makes the directory name `entries`, and gives back what only the old one named.
@@ -398,7 +426,7 @@ final class PersistentBitmaps implements BitmapStore {
         throw new UnsupportedImageException(
             file.name() + ": bitmap directory of " + bytes + " bytes is too large");
       }
-      long offset = take(geometry.clusters(bytes), written);
+      long offset = data.take(geometry.clusters(bytes), written);
       file.write(offset, raw);
       file.sync();
       byte[] extension = new byte[BitmapDirectory.EXTENSION_BYTES];

@@ -7,6 +7,7 @@ import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.CorruptImageException;
 import io.tidemark.block.CreateOptions;
+import io.tidemark.block.DirtyBitmap;
 import io.tidemark.block.Durability;
 import io.tidemark.block.ExtentVisitor;
 import io.tidemark.block.FileNode;
@@ -587,15 +588,12 @@ public final class Qcow2Image implements FormatNode {
     if (newSize == oldSize) {
       return;
     }
-    if (header.now().extension(Header.Extension.BITMAPS).isPresent()) {
-      throw new UnsupportedImageException(
-          name() + ": cannot resize an image with persistent bitmaps; remove them first");
-    }
     long entries = geometry.l1EntriesFor(newSize);
     if (entries > Geometry.MAX_L1_BYTES / 8) {
       throw new UnsupportedImageException(
           name() + ": virtual size " + newSize + " is too large for its clusters");
     }
+    List<DirtyBitmap> kept = bitmaps.intact() ? bitmaps.beginResize() : List.of();
     prepare();
     if (entries > tables.l1Length()) {
       growL1((int) entries);
@@ -609,6 +607,7 @@ public final class Qcow2Image implements FormatNode {
     writeBack.run(true);
     header.writeVirtualSize(newSize);
     file.sync();
+    bitmaps.endResize(kept);
   }
 
   private void growL1(int entries) throws BlockException {
