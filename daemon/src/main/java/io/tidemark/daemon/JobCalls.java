@@ -57,6 +57,22 @@ final class JobCalls {
                         .blockRebase(
                             call.path(), call.base().orElse(null), call.bandwidth(), call.flags())))
         .on(
+            Remote.DOMAIN_BLOCK_PULL,
+            (_, call) ->
+                DomainCalls.done(() ->
+                    domain(call.dom()).blockPull(call.path(), call.bandwidth(), call.flags())))
+        .on(
+            Remote.DOMAIN_BLOCK_COMMIT,
+            (_, call) ->
+                DomainCalls.done(() ->
+                    domain(call.dom())
+                        .blockCommit(
+                            call.disk(),
+                            call.base().orElse(null),
+                            call.top().orElse(null),
+                            call.bandwidth(),
+                            call.flags())))
+        .on(
             Remote.DOMAIN_BLOCK_JOB_ABORT,
             (_, call) ->
                 DomainCalls.done(() -> domain(call.dom()).blockJobAbort(call.text(), call.flags())))

@@ -2,6 +2,7 @@
 package io.tidemark.daemon;
 
 import io.tidemark.domain.spi.BitmapState;
+import io.tidemark.domain.spi.CommitSpec;
 import io.tidemark.domain.spi.DomainDriver;
 import io.tidemark.domain.spi.DriveStatistics;
 import io.tidemark.domain.spi.DriverException;
@@ -13,6 +14,7 @@ import io.tidemark.domain.spi.LaunchSpec;
 import io.tidemark.domain.spi.MirrorSpec;
 import io.tidemark.domain.spi.NodeSpec;
 import io.tidemark.domain.spi.RunningDomain;
+import io.tidemark.domain.spi.StreamSpec;
 import io.tidemark.domain.spi.TransactionAction;
 import java.nio.file.Path;
 import java.util.List;
@@ -47,6 +49,11 @@ final class FakeDriver implements DomainDriver, ImageService {
   @Override
   public Optional<FileStatus> status(Path file) {
     return Optional.of(new FileStatus(FileKind.REGULAR, 1 << 20));
+  }
+
+  @Override
+  public boolean same(Path one, Path other) {
+    return one.equals(other);
   }
 
   @Override
@@ -104,6 +111,22 @@ final class FakeDriver implements DomainDriver, ImageService {
 
     @Override
     public void startMirror(MirrorSpec mirror) throws DriverException {
+      throw no();
+    }
+
+    @Override
+    public void startStream(StreamSpec stream) throws DriverException {
+      throw no();
+    }
+
+    @Override
+    public void startCommit(CommitSpec commit) throws DriverException {
+      throw no();
+    }
+
+    @Override
+    public void changeBackingFile(String node, Optional<ImageService.Backing> backing)
+        throws DriverException {
       throw no();
     }
 

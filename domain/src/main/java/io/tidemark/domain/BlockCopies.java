@@ -3,40 +3,18 @@ package io.tidemark.domain;
 
 import io.tidemark.domain.spi.DriverException;
 import io.tidemark.domain.spi.ImageService;
-import io.tidemark.domain.spi.JobState;
 import io.tidemark.domain.spi.MirrorSpec;
 import io.tidemark.domain.spi.NodeSpec;
-import io.tidemark.domain.spi.StateStore;
-import java.io.IOException;
-import java.lang.System.Logger.Level;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
 
-/// Block copies of one domain: from the checks of virDomainBlockCopy to the last event. Every
-/// method is called with the domain's lock held.
+/// Starts block copies of one domain: the checks of virDomainBlockCopy and of virDomainBlockRebase
+/// with COPY. Every method is called with the domain's lock held.
 ///
-/// **Crash order of a pivot.** What is on disk after each step, and what a restart makes of it:
-///
-/// 1. The live record names the job as running. Restart: the old chain is taken up, the job is
-///    reported failed; the copy's file stays, as after any failed copy.
-/// 2. The driver reports PENDING: the drive is drained, both sides hold the same, flushed. Restart:
-///    as 1.
-/// 3. The live record is replaced; it names the copy's chain as the disk's and the job as pivoted.
-///    **This is the commit point.** Restart: the new chain is taken up. Nothing is lost, the guest
-///    was held since 2.
-/// 4. The driver finalizes: the drive writes to the copy, the guest goes on. Restart: as 3.
-/// 5. The persistent definition is changed (TRANSIENT_JOB). Restart from 3 or 4 does this too,
-///    before it takes up the domain.
-/// 6. The live record is replaced without the job; events.
-///
-/// A record that cannot be written at 3 is read back: the store's word decides whether the commit
-/// happened. If it cannot be read either, the domain is stopped while the drive is still drained,
-/// since both chains hold the same at that instant.
+/// What happens when a copy takes effect, and its crash order, is with [BlockJobs].
 final class BlockCopies {
-  private static final System.Logger LOG = System.getLogger(BlockCopies.class.getName());
-
   /// Most MiB/s that fit bytes/s.
   static final long MAX_MIB_PER_SECOND = Long.MAX_VALUE >> 20;
 
@@ -72,26 +50,11 @@ final class BlockCopies {
       long bufferBytes,
       boolean synchronousWrites) {}
 
-  /// Refuses a disk that a job has; the code tells clients which kind of job.
-  static void checkIdle(LiveDisk disk, Live live) throws LibvirtException {
-    String text = "disk '%s' already in active block job".formatted(disk.target());
-    if (disk.copy() != null) {
-      throw ErrorCode.BLOCK_COPY_ACTIVE.because(text);
-    }
-    BackupJob backup = live.backup();
-    if (backup != null && backup.runsOn(disk.target())) {
-      throw ErrorCode.OPERATION_UNSUPPORTED.because(text);
-    }
-  }
-
   void start(Session session, String diskName, Request request) throws LibvirtException {
     Live live = session.live();
     LiveDisk disk = live.disk(diskName);
-    if (disk.element().isTransient()) {
-      throw ErrorCode.OPERATION_UNSUPPORTED.because(
-          "block jobs are not supported on transient disk '%s'".formatted(disk.target()));
-    }
-    checkIdle(disk, live);
+    BlockJobs.checkSupported(disk);
+    BlockJobs.checkIdle(disk, live);
     if (domain.persistentDefinition().isPresent() && !request.transientJob()) {
       throw ErrorCode.OPERATION_INVALID.because("domain is not transient");
     }
@@ -164,13 +127,12 @@ final class BlockCopies {
     List<Layer> mirror = mirrorChain(live, disk, plan);
     boolean shares = plan.shallow() && plan.creates();
     Layer top = mirror.getFirst();
-    CopyJob job =
-        new CopyJob(
+    boolean updatesDefinition =
+        plan.request().transientJob() && domain.persistentDefinition().isPresent();
+    BlockJob job =
+        new BlockJob(
             "copy-%s-%s".formatted(disk.target(), disk.active().nodeName()),
-            mirror,
-            shares,
-            !shares,
-            plan.request().transientJob() && domain.persistentDefinition().isPresent(),
+            new ChainChange.Copy(mirror, shares, !shares, updatesDefinition),
             disk.active().file());
     Optional<NodeSpec> beneath =
         shares
@@ -184,22 +146,29 @@ final class BlockCopies {
     } catch (DriverException e) {
       throw DriverErrors.toClient("add the copy's image", e);
     }
-    disk.copy(job);
+    boolean begun = false;
     try {
-      domain.putLive(session);
-      if (fits) {
-        session.driver().startMirror(mirrorSpec(disk, job, plan));
-      } else {
-        // The call succeeds and the job fails, as with QEMU: the next round finds no such job.
-        job.fail("the copy's size is not that of disk '%s'".formatted(disk.target()));
-        session.watch().poke();
+      domain
+          .jobs()
+          .begin(
+              session,
+              disk,
+              job,
+              "block copy",
+              () -> {
+                if (fits) {
+                  session.driver().startMirror(mirrorSpec(disk, job, plan));
+                } else {
+                  // The call succeeds and the job fails, as with QEMU: the next round finds no job.
+                  job.fail("the copy's size is not that of disk '%s'".formatted(disk.target()));
+                  session.watch().poke();
+                }
+              });
+      begun = true;
+    } finally {
+      if (!begun) {
+        domain.upkeep().removeNode(session, top.nodeName());
       }
-    } catch (IOException e) {
-      disk.copy(null);
-      domain.upkeep().removeNode(session, top.nodeName());
-      throw e instanceof DriverException failure
-          ? dropped(session, failure)
-          : domain.upkeep().cannotWrite(e);
     }
   }
 
@@ -216,12 +185,7 @@ final class BlockCopies {
     }
   }
 
-  private LibvirtException dropped(Session session, DriverException failure) {
-    domain.putLiveOrLog(session); // it named the job
-    return DriverErrors.toClient("start the block copy", failure);
-  }
-
-  private static MirrorSpec mirrorSpec(LiveDisk disk, CopyJob job, Plan plan) {
+  private static MirrorSpec mirrorSpec(LiveDisk disk, BlockJob job, Plan plan) {
     Tuning tuning = plan.request().tuning();
     return new MirrorSpec(
         job.id(),
@@ -306,9 +270,9 @@ final class BlockCopies {
     Path wanted = file.normalize();
     for (LiveDisk disk : live.disks()) {
       List<Layer> inUse = new ArrayList<>(disk.layers());
-      CopyJob copy = disk.copy();
-      if (copy != null) {
-        inUse.addAll(copy.mirror());
+      BlockJob job = disk.job();
+      if (job != null) {
+        inUse.addAll(job.mirror());
       }
       if (inUse.stream().anyMatch(layer -> Path.of(layer.file()).normalize().equals(wanted))) {
         throw ErrorCode.INTERNAL_ERROR.because(
@@ -338,238 +302,5 @@ final class BlockCopies {
     } catch (DriverException e) {
       throw DriverErrors.toClient("probe '%s'".formatted(file), e);
     }
-  }
-
-  /// virDomainBlockJobAbort of a copy. The caller waits for its end, if it wants to.
-  void abort(Session session, LiveDisk disk, CopyJob job, boolean pivot) throws LibvirtException {
-    if (job.phase() != CopyJob.Phase.RUNNING) {
-      throw ErrorCode.OPERATION_INVALID.because(
-          "block job on disk '%s' is still being ended".formatted(disk.target()));
-    }
-    if (pivot && !job.ready()) {
-      throw notReady(job.id());
-    }
-    try {
-      if (pivot) {
-        session.driver().completeJob(job.id());
-        job.phase(CopyJob.Phase.PIVOTING);
-      } else {
-        session.driver().cancelJob(job.id());
-        job.phase(CopyJob.Phase.ABORTING);
-      }
-    } catch (DriverException e) {
-      switch (e.kind()) {
-        case JOB_STATE, NOT_FOUND -> {
-          if (pivot) {
-            throw notReady(job.id());
-          }
-          session.watch().poke(); // it is ending by itself
-        }
-        default -> throw DriverErrors.toClient(pivot ? "complete the job" : "cancel the job", e);
-      }
-    }
-    session.watch().poke();
-  }
-
-  static LibvirtException notReady(String jobId) {
-    return ErrorCode.BLOCK_COPY_ACTIVE.because(
-        "block job '%s' not ready for pivot yet".formatted(jobId));
-  }
-
-  /// Brings a copy to where the driver says its job is.
-  ///
-  /// @param state empty when the driver has no such job
-  void observe(Session session, LiveDisk disk, CopyJob job, Optional<JobState> state) {
-    if (state.isEmpty()) {
-      conclude(session, disk, job, BlockJobStatus.FAILED, "the driver lost the job");
-      return;
-    }
-    JobState now = state.get();
-    switch (now.status()) {
-      case UNDEFINED, CREATED, RUNNING, PAUSED, ABORTING, NULL -> {}
-      case READY, STANDBY -> ready(disk, job);
-      case WAITING -> {
-        if (job.phase() == CopyJob.Phase.PIVOTING) {
-          ready(disk, job);
-        }
-      }
-      case PENDING -> pending(session, disk, job, now);
-      case CONCLUDED -> concluded(session, disk, job, now);
-    }
-  }
-
-  private void ready(LiveDisk disk, CopyJob job) {
-    if (!job.ready()) {
-      job.markReady();
-      domain.blockJobEvent(
-          disk.target(), disk.active().file(), BlockJobType.COPY, BlockJobStatus.READY);
-    }
-  }
-
-  private void pending(Session session, LiveDisk disk, CopyJob job, JobState state) {
-    if (job.phase() == CopyJob.Phase.PIVOTING) {
-      pivot(session, disk, job);
-      return;
-    }
-    if (job.phase() == CopyJob.Phase.PIVOTED) {
-      return; // being finalized
-    }
-    try {
-      if (state.cancelled()) {
-        session.driver().finalizeJob(job.id()); // without effect: lets it conclude
-      } else {
-        session.driver().cancelJob(job.id());
-      }
-    } catch (DriverException e) {
-      LOG.log(Level.WARNING, "%s: cannot end job %s".formatted(domain.name(), job.id()), e);
-    }
-  }
-
-  private void pivot(Session session, LiveDisk disk, CopyJob job) {
-    List<Layer> before = disk.layers();
-    boolean explicitBefore = disk.explicitBacking();
-    boolean explicit = job.sharesBacking() ? explicitBefore : job.mirror().size() == 1;
-    disk.replaceChain(job.chainAfterPivot(before), explicit);
-    job.phase(CopyJob.Phase.PIVOTED);
-    if (!commit(session, job)) {
-      disk.replaceChain(before, explicitBefore);
-      return;
-    }
-    try {
-      session.driver().finalizeJob(job.id());
-    } catch (DriverException e) {
-      // The drive is still drained and on the old chain: take the commit back before it moves.
-      LOG.log(Level.ERROR, "%s: job %s: pivot not finalized".formatted(domain.name(), job.id()), e);
-      job.fail(DriverErrors.reason(e));
-      disk.replaceChain(before, explicitBefore);
-      takeBack(session, job);
-      return;
-    }
-    updateDefinition(disk, job);
-    job.retire(before.getFirst().nodeName());
-    session.watch().poke();
-  }
-
-  /// Writes the record with the new chain. False when the job was given up instead.
-  private boolean commit(Session session, CopyJob job) {
-    String wanted = LiveRecord.write(session.live());
-    try {
-      context.state().put(StateStore.Kind.LIVE, domain.name(), wanted);
-      return true;
-    } catch (IOException e) {
-      LOG.log(Level.ERROR, "%s: job %s: live record".formatted(domain.name(), job.id()), e);
-      job.fail("cannot write the live record: " + e.getMessage());
-    }
-    Optional<Boolean> committed = storeHolds(wanted);
-    if (committed.isEmpty()) {
-      domain.stopForSafety(session, "the live record can be neither written nor read");
-      return false;
-    }
-    if (committed.get()) {
-      return true;
-    }
-    giveUp(session, job);
-    return false;
-  }
-
-  private Optional<Boolean> storeHolds(String wanted) {
-    try {
-      return Optional.of(
-          context.state().all(StateStore.Kind.LIVE).stream()
-              .anyMatch(document ->
-                  document.key().equals(domain.name()) && document.xml().equals(wanted)));
-    } catch (IOException e) {
-      LOG.log(Level.ERROR, domain.name() + ": live record cannot be read", e);
-      return Optional.empty();
-    }
-  }
-
-  private void takeBack(Session session, CopyJob job) {
-    job.phase(CopyJob.Phase.ABORTING);
-    try {
-      domain.putLive(session);
-    } catch (IOException e) {
-      LOG.log(Level.ERROR, "%s: job %s: live record".formatted(domain.name(), job.id()), e);
-      domain.stopForSafety(session, "a pivot can be neither finished nor taken back");
-      return;
-    }
-    giveUp(session, job);
-  }
-
-  private void giveUp(Session session, CopyJob job) {
-    job.phase(CopyJob.Phase.ABORTING);
-    try {
-      session.driver().cancelJob(job.id());
-    } catch (DriverException e) {
-      LOG.log(Level.WARNING, "%s: cannot cancel job %s".formatted(domain.name(), job.id()), e);
-    }
-  }
-
-  /// Changes the persistent definition as a pivot under TRANSIENT_JOB does, if it still names the
-  /// old source.
-  void updateDefinition(LiveDisk disk, CopyJob job) {
-    if (!job.updatesDefinition()) {
-      return;
-    }
-    Optional<Definition> definition = domain.persistentDefinition();
-    Optional<DiskElement> persistent = definition.flatMap(found -> found.disk(disk.target()));
-    if (persistent.isEmpty() || !persistent.get().source().equals(Optional.of(job.sourceFile()))) {
-      return;
-    }
-    persistent.get().setSource(disk.active().file(), disk.active().format());
-    if (!job.sharesBacking()) {
-      persistent
-          .get()
-          .setBacking(
-              disk.explicitBacking()
-                  ? Optional.of(DomainXml.backingStore(disk.layers(), false))
-                  : Optional.empty());
-    }
-    domain.putDefinitionOrLog();
-  }
-
-  private void concluded(Session session, LiveDisk disk, CopyJob job, JobState state) {
-    try {
-      session.driver().dismissJob(job.id());
-    } catch (DriverException e) {
-      LOG.log(Level.WARNING, "%s: cannot dismiss job %s".formatted(domain.name(), job.id()), e);
-    }
-    if (job.phase() == CopyJob.Phase.PIVOTED) {
-      if (state.error().isPresent()) {
-        LOG.log(
-            Level.WARNING,
-            "%s: job %s after its pivot".formatted(domain.name(), job.id()),
-            state.error().get());
-      }
-      conclude(session, disk, job, BlockJobStatus.COMPLETED, "");
-    } else if (state.error().isPresent()) {
-      LOG.log(
-          Level.WARNING,
-          "%s: job %s failed".formatted(domain.name(), job.id()),
-          state.error().get());
-      conclude(session, disk, job, BlockJobStatus.FAILED, DriverErrors.reason(state.error().get()));
-    } else if (state.cancelled() && job.failure() == null) {
-      conclude(session, disk, job, BlockJobStatus.CANCELED, "");
-    } else {
-      conclude(session, disk, job, BlockJobStatus.FAILED, "the job ended before its pivot");
-    }
-  }
-
-  private void conclude(
-      Session session, LiveDisk disk, CopyJob job, BlockJobStatus how, String why) {
-    String unused =
-        how == BlockJobStatus.COMPLETED ? job.retiredNode() : job.mirror().getFirst().nodeName();
-    if (unused != null) {
-      domain.upkeep().removeNode(session, unused);
-    }
-    job.end(how, why);
-    disk.copy(null);
-    // While the definition cannot be written, the record goes on naming the pivoted job, from which
-    // a restart changes the definition.
-    if (how != BlockJobStatus.COMPLETED || domain.payDefinition()) {
-      domain.putLiveOrLog(session);
-    }
-    domain.blockJobEvent(disk.target(), disk.active().file(), BlockJobType.COPY, how);
-    domain.signal();
   }
 }

@@ -119,9 +119,11 @@ final class BlockCopyRequest {
     };
   }
 
-  /// virDomainBlockRebase; empty when it is a pull.
-  static Optional<BlockCopies.Request> ofRebase(Optional<String> base, long bandwidth, int flags)
-      throws LibvirtException {
+  /// virDomainBlockRebase: of its two meanings one is there.
+  record Rebase(Optional<BlockCopies.Request> copy, Optional<ChainJobs.PullRequest> pull) {}
+
+  /// virDomainBlockRebase.
+  static Rebase ofRebase(Optional<String> base, long bandwidth, int flags) throws LibvirtException {
     boolean copy = Flags.has(flags, Flags.REBASE_COPY);
     int copyOnly =
         Flags.REBASE_SHALLOW
@@ -153,9 +155,10 @@ final class BlockCopyRequest {
     }
     long bytes = bytesPerSecond(bandwidth, Flags.has(flags, Flags.REBASE_BANDWIDTH_BYTES));
     if (!copy) {
-      return Optional.empty();
+      return new Rebase(
+          Optional.empty(), Optional.of(new ChainJobs.PullRequest(base, relative, bytes)));
     }
-    return Optional.of(
+    BlockCopies.Request request =
         new BlockCopies.Request(
             base.orElseThrow(),
             Flags.has(flags, Flags.REBASE_COPY_RAW) ? Optional.of("raw") : Optional.empty(),
@@ -164,7 +167,8 @@ final class BlockCopyRequest {
             Flags.has(flags, Flags.REBASE_SHALLOW),
             Flags.has(flags, Flags.REBASE_REUSE_EXT),
             false,
-            new BlockCopies.Tuning(bytes, 0, 0, false)));
+            new BlockCopies.Tuning(bytes, 0, 0, false));
+    return new Rebase(Optional.of(request), Optional.empty());
   }
 
   /// A bandwidth argument as bytes/s.

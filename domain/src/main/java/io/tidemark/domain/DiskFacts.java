@@ -49,6 +49,14 @@ final class DiskFacts {
         .findFirst();
   }
 
+  /// The target of a disk of a domain that does not run.
+  String definedTarget(String name) throws LibvirtException {
+    return definedDisk(name)
+        .map(DiskElement::target)
+        .orElseThrow(
+            () -> ErrorCode.INVALID_ARG.because("disk '%s' not found in domain".formatted(name)));
+  }
+
   private static LibvirtException notAssigned(String name) {
     return ErrorCode.INVALID_ARG.because("invalid path %s not assigned to domain".formatted(name));
   }

@@ -193,15 +193,47 @@ public final class Domain {
   /// @param bandwidth MiB/s, or bytes/s with `REBASE_BANDWIDTH_BYTES`
   public void blockRebase(String disk, @Nullable String base, long bandwidth, int flags)
       throws LibvirtException {
-    Optional<BlockCopies.Request> request =
+    BlockCopyRequest.Rebase rebase =
         BlockCopyRequest.ofRebase(Optional.ofNullable(base), bandwidth, flags);
     run(() -> {
       Session running = life.requireActive();
-      if (request.isEmpty()) {
-        BlockCopies.checkIdle(running.live().disk(disk), running.live());
-        throw ErrorCode.NO_SUPPORT.because("virDomainBlockRebase");
+      if (rebase.copy().isPresent()) {
+        life.copies().start(running, disk, rebase.copy().get());
+      } else {
+        life.chainJobs().pull(running, disk, rebase.pull().orElseThrow());
       }
-      life.copies().start(running, disk, request.get());
+    });
+  }
+
+  /// virDomainBlockPull.
+  ///
+  /// @param bandwidth MiB/s, or bytes/s with `REBASE_BANDWIDTH_BYTES`
+  public void blockPull(String disk, long bandwidth, int flags) throws LibvirtException {
+    Flags.check(flags, Flags.REBASE_BANDWIDTH_BYTES, "qemuDomainBlockPull");
+    boolean inBytes = Flags.has(flags, Flags.REBASE_BANDWIDTH_BYTES);
+    ChainJobs.PullRequest request =
+        new ChainJobs.PullRequest(
+            Optional.empty(), false, BlockCopyRequest.bytesPerSecond(bandwidth, inBytes));
+    run(() -> life.chainJobs().pull(life.requireActive(), disk, request));
+  }
+
+  /// virDomainBlockCommit.
+  ///
+  /// @param base null is libvirt's NULL: the last image of the chain
+  /// @param top null is libvirt's NULL: the active layer
+  /// @param bandwidth MiB/s, or bytes/s with `COMMIT_BANDWIDTH_BYTES`
+  public void blockCommit(
+      String disk, @Nullable String base, @Nullable String top, long bandwidth, int flags)
+      throws LibvirtException {
+    ChainJobs.CommitRequest request =
+        ChainJobs.CommitRequest.of(
+            Optional.ofNullable(base), Optional.ofNullable(top), bandwidth, flags);
+    run(() -> {
+      Optional<Session> running = life.runningSession();
+      if (running.isEmpty()) {
+        throw life.chainJobs().notRunning(facts.definedTarget(disk), request);
+      }
+      life.chainJobs().commit(running.get(), disk, request);
     });
   }
 

@@ -30,7 +30,9 @@ final class DomainLife {
   private final UUID uuid;
   private final Upkeep upkeep;
   private final Checkpoints checkpoints;
+  private final BlockJobs jobs;
   private final BlockCopies copies;
+  private final ChainJobs chainJobs;
   private final Backups backups;
   private final JobRounds rounds;
   // Null for a transient domain.
@@ -51,9 +53,11 @@ final class DomainLife {
     this.uuid = uuid;
     upkeep = new Upkeep(context, name);
     checkpoints = new Checkpoints(this, context);
+    jobs = new BlockJobs(this, context);
     copies = new BlockCopies(this, context);
+    chainJobs = new ChainJobs(this, context);
     backups = new Backups(this, context, checkpoints);
-    rounds = new JobRounds(this, copies, backups);
+    rounds = new JobRounds(this, jobs, backups);
   }
 
   String name() {
@@ -72,8 +76,16 @@ final class DomainLife {
     return checkpoints;
   }
 
+  BlockJobs jobs() {
+    return jobs;
+  }
+
   BlockCopies copies() {
     return copies;
+  }
+
+  ChainJobs chainJobs() {
+    return chainJobs;
   }
 
   Backups backups() {
@@ -350,14 +362,14 @@ final class DomainLife {
   }
 
   /// Takes up what ran when the last daemon ended, finishing or undoing what it was in the middle
-  /// of (see [BlockCopies], [Backups], [Checkpoints]). Takes the lock.
+  /// of (see [BlockJobs], [Backups], [Checkpoints]). Takes the lock.
   void restoreLive(Live live) {
     lock.lock();
     try {
       for (LiveDisk disk : live.disks()) {
-        CopyJob copy = disk.copy();
-        if (copy != null && copy.phase() == CopyJob.Phase.PIVOTED) {
-          copies.updateDefinition(disk, copy);
+        BlockJob job = disk.job();
+        if (job != null && job.phase() == BlockJob.Phase.CHANGED) {
+          jobs.updateDefinition(disk, job);
         }
       }
       if (live.autodestroy()) {
@@ -495,6 +507,10 @@ final class DomainLife {
     event(new DomainEvent.LifecycleChanged(ref(), change));
   }
 
+  void blockJobEvent(LiveDisk disk, BlockJobType type, BlockJobStatus status) {
+    blockJobEvent(disk.target(), disk.active().file(), type, status);
+  }
+
   void blockJobEvent(String target, String path, BlockJobType type, BlockJobStatus status) {
     event(new DomainEvent.BlockJob(ref(), path, type, status));
     event(new DomainEvent.BlockJob2(ref(), target, type, status));
@@ -629,9 +645,9 @@ final class DomainLife {
 
   private void releaseWaiters(Session running) {
     for (LiveDisk disk : running.live().disks()) {
-      CopyJob copy = disk.copy();
-      if (copy != null) {
-        copy.end(BlockJobStatus.CANCELED, "");
+      BlockJob job = disk.job();
+      if (job != null) {
+        job.end(BlockJobStatus.CANCELED, "");
       }
     }
     running.live().backup(null);

@@ -44,9 +44,9 @@ final class DomainXml {
         element.childOrNew("source").attribute("index", disk.active().index());
         if (chains) {
           shown.setBacking(Optional.of(backingStore(disk.layers(), true)));
-          CopyJob copy = disk.copy();
-          if (copy != null && copy.phase() != CopyJob.Phase.PIVOTED) {
-            element.add(mirror(copy));
+          BlockJob job = disk.job();
+          if (job != null && job.phase() != BlockJob.Phase.CHANGED) {
+            mirror(job).ifPresent(element::add);
           }
         }
       }
@@ -73,31 +73,53 @@ final class DomainXml {
     return store;
   }
 
-  private static XmlElement mirror(CopyJob copy) {
+  /// What a job that pivots shows in its disk.
+  private static Optional<XmlElement> mirror(BlockJob job) {
+    return switch (job.change()) {
+      case ChainChange.Copy copy -> Optional.of(copyMirror(job, copy));
+      case ChainChange.ActiveCommit commit -> {
+        XmlElement mirror = new XmlElement("mirror").attribute("type", "file");
+        state(mirror, "active-commit", job);
+        yield Optional.of(image(mirror, commit.base()));
+      }
+      case ChainChange.Pull _, ChainChange.Commit _ -> Optional.empty();
+    };
+  }
+
+  private static XmlElement copyMirror(BlockJob job, ChainChange.Copy copy) {
     Layer top = copy.mirror().getFirst();
     XmlElement mirror =
         new XmlElement("mirror")
             .attribute("type", "file")
             .attribute("file", top.file())
-            .attribute("format", top.format())
-            .attribute("job", "copy");
-    String ready = readiness(copy);
-    if (ready != null) {
-      mirror.attribute("ready", ready);
-    }
-    mirror.add("format").attribute("type", top.format());
-    mirror.add("source").attribute("file", top.file()).attribute("index", top.index());
+            .attribute("format", top.format());
+    state(mirror, "copy", job);
+    image(mirror, top);
     if (copy.terminated()) {
       mirror.add(backingStore(copy.mirror(), true));
     }
     return mirror;
   }
 
-  private static @Nullable String readiness(CopyJob copy) {
-    return switch (copy.phase()) {
+  private static void state(XmlElement mirror, String kind, BlockJob job) {
+    mirror.attribute("job", kind);
+    String ready = readiness(job);
+    if (ready != null) {
+      mirror.attribute("ready", ready);
+    }
+  }
+
+  private static XmlElement image(XmlElement mirror, Layer layer) {
+    mirror.add("format").attribute("type", layer.format());
+    mirror.add("source").attribute("file", layer.file()).attribute("index", layer.index());
+    return mirror;
+  }
+
+  private static @Nullable String readiness(BlockJob job) {
+    return switch (job.phase()) {
       case PIVOTING -> "pivot";
       case ABORTING -> "abort";
-      case RUNNING, PIVOTED, OVER -> copy.ready() ? "yes" : null;
+      case RUNNING, CHANGED, OVER -> job.ready() ? "yes" : null;
     };
   }
 }

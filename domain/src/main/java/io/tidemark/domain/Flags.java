@@ -68,6 +68,19 @@ public final class Flags {
   public static final int COPY_TRANSIENT_JOB = 4;
   public static final int COPY_SYNCHRONOUS_WRITES = 8;
 
+  // virDomainBlockPullFlags: REBASE_BANDWIDTH_BYTES
+
+  // virDomainBlockCommitFlags
+  public static final int COMMIT_SHALLOW = 1;
+  public static final int COMMIT_DELETE = 2;
+  public static final int COMMIT_ACTIVE = 4;
+  public static final int COMMIT_RELATIVE = 8;
+  public static final int COMMIT_BANDWIDTH_BYTES = 16;
+
+  // virDomainBlockResizeFlags
+  public static final int RESIZE_BYTES = 1;
+  public static final int RESIZE_CAPACITY = 2;
+
   // virDomainBlockJobAbortFlags
   public static final int ABORT_ASYNC = 1;
   public static final int ABORT_PIVOT = 2;

@@ -15,12 +15,12 @@ final class JobRounds {
   private static final System.Logger LOG = System.getLogger(JobRounds.class.getName());
 
   private final DomainLife domain;
-  private final BlockCopies copies;
+  private final BlockJobs jobs;
   private final Backups backups;
 
-  JobRounds(DomainLife domain, BlockCopies copies, Backups backups) {
+  JobRounds(DomainLife domain, BlockJobs jobs, Backups backups) {
     this.domain = domain;
-    this.copies = copies;
+    this.jobs = jobs;
     this.backups = backups;
   }
 
@@ -29,10 +29,10 @@ final class JobRounds {
     List<JobState> states = running.driver().jobs();
     List<String> known = new ArrayList<>();
     for (LiveDisk disk : running.live().disks()) {
-      CopyJob copy = disk.copy();
-      if (copy != null && domain.isCurrent(running)) {
-        known.add(copy.id());
-        copies.observe(running, disk, copy, find(states, copy.id()));
+      BlockJob job = disk.job();
+      if (job != null && domain.isCurrent(running)) {
+        known.add(job.id());
+        jobs.observe(running, disk, job, find(states, job.id()));
       }
     }
     BackupJob backup = running.live().backup();
@@ -66,23 +66,11 @@ final class JobRounds {
   void recover(Session taken) {
     Live live = taken.live();
     domain.checkpoints().recover(taken);
-    List<LiveDisk> copied = live.disks().stream().filter(disk -> disk.copy() != null).toList();
-    for (LiveDisk disk : copied) {
-      CopyJob copy = disk.copy();
-      boolean pivoted = copy != null && copy.phase() == CopyJob.Phase.PIVOTED;
-      disk.copy(null);
-      if (!pivoted) {
-        LOG.log(
-            Level.WARNING,
-            "{0}: block copy of {1} failed: the daemon ended during it",
-            domain.name(),
-            disk.target());
+    for (LiveDisk disk : live.disks()) {
+      BlockJob job = disk.job();
+      if (job != null) {
+        jobs.recover(taken, disk, job);
       }
-      domain.blockJobEvent(
-          disk.target(),
-          disk.active().file(),
-          BlockJobType.COPY,
-          pivoted ? BlockJobStatus.COMPLETED : BlockJobStatus.FAILED);
     }
     BackupJob backup = live.backup();
     if (backup != null) {

@@ -12,13 +12,13 @@ final class JobVerbs {
 
   private final DomainLife domain;
   private final DomainContext context;
-  private final BlockCopies copies;
+  private final BlockJobs blockJobs;
   private final Backups backups;
 
   JobVerbs(DomainLife domain, DomainContext context) {
     this.domain = domain;
     this.context = context;
-    copies = domain.copies();
+    blockJobs = domain.jobs();
     backups = domain.backups();
   }
 
@@ -29,12 +29,12 @@ final class JobVerbs {
     boolean pivot = Flags.has(flags, Flags.ABORT_PIVOT);
     boolean wait = !Flags.has(flags, Flags.ABORT_ASYNC);
     domain.observe(session); // so that a job that is ready is known to be
-    CopyJob copy = disk.copy();
+    BlockJob job = disk.job();
     BackupJob backup = session.live().backup();
-    if (copy != null) {
-      copies.abort(session, disk, copy, pivot);
+    if (job != null) {
+      blockJobs.abort(session, disk, job, pivot);
       if (wait) {
-        awaitEnd(copy, pivot);
+        awaitEnd(job, pivot);
       }
     } else if (backup != null && backup.runsOn(disk.target())) {
       abortBackup(session, disk, backup, pivot, wait);
@@ -48,13 +48,13 @@ final class JobVerbs {
         "disk %s does not have an active block job".formatted(disk.target()));
   }
 
-  private void awaitEnd(CopyJob copy, boolean pivot) throws LibvirtException {
-    while (!copy.over()) {
+  private void awaitEnd(BlockJob job, boolean pivot) throws LibvirtException {
+    while (!job.over()) {
       domain.changed().awaitUninterruptibly();
     }
-    if (pivot && copy.outcome() == BlockJobStatus.FAILED) {
+    if (pivot && job.outcome() == BlockJobStatus.FAILED) {
       throw ErrorCode.OPERATION_FAILED.because(
-          "block job '%s' failed while pivoting: %s".formatted(copy.id(), copy.failure()));
+          "block job '%s' failed while pivoting: %s".formatted(job.id(), job.failure()));
     }
   }
 
@@ -63,7 +63,7 @@ final class JobVerbs {
       throws LibvirtException {
     String jobId = backup.disk(disk.target()).map(BackupJob.Disk::jobId).orElse("");
     if (pivot) {
-      throw BlockCopies.notReady(jobId);
+      throw BlockJobs.notReady(jobId);
     }
     backups.abort(session, backup);
     while (wait && session.live().backup() == backup && backup.runsOn(disk.target())) {
@@ -76,12 +76,11 @@ final class JobVerbs {
     Session session = domain.requireActive();
     LiveDisk disk = session.live().disk(diskName);
     boolean inBytes = Flags.has(flags, Flags.BANDWIDTH_BYTES);
-    CopyJob copy = disk.copy();
+    BlockJob job = disk.job();
     BackupJob backup = session.live().backup();
-    if (copy != null) {
-      boolean ready = copy.ready();
-      return state(session, copy.id())
-          .map(state -> shown(BlockJobType.COPY, state, ready, inBytes));
+    if (job != null) {
+      boolean ready = job.ready();
+      return state(session, job.id()).map(state -> shown(job.type(), state, ready, inBytes));
     }
     if (backup != null && backup.runsOn(disk.target())) {
       String id = backup.disk(disk.target()).orElseThrow().jobId();
@@ -99,10 +98,11 @@ final class JobVerbs {
       BlockJobType type, JobState state, boolean ready, boolean inBytes) {
     long current = state.current();
     long end = state.total();
+    boolean pivots = type == BlockJobType.COPY || type == BlockJobType.ACTIVE_COMMIT;
     if (end == 0) {
       end = 1;
       current = ready ? 1 : 0;
-    } else if (type == BlockJobType.COPY && !ready && current >= end) {
+    } else if (pivots && !ready && current >= end) {
       current = end - 1;
     }
     long bandwidth = state.bandwidthBytesPerSecond();
@@ -118,11 +118,11 @@ final class JobVerbs {
     long speed = inBytes ? bandwidth : BlockCopyRequest.bytesPerSecond(bandwidth, false);
     Session session = domain.requireActive();
     LiveDisk disk = session.live().disk(diskName);
-    CopyJob copy = disk.copy();
+    BlockJob job = disk.job();
     BackupJob backup = session.live().backup();
     String id;
-    if (copy != null) {
-      id = copy.id();
+    if (job != null) {
+      id = job.id();
     } else if (backup != null && backup.runsOn(disk.target())) {
       id = backup.disk(disk.target()).orElseThrow().jobId();
     } else {

@@ -5,13 +5,13 @@ import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /// A disk of a running domain: its element in the live definition, the chain the driver has open,
-/// and its copy job. Guarded by the domain's lock.
+/// and its block job. Guarded by the domain's lock.
 final class LiveDisk {
   private final DiskElement element;
   private List<Layer> layers;
   private boolean explicitBacking;
-  // Null while the disk has no copy job.
-  private @Nullable CopyJob copy;
+  // Null while the disk has no block job.
+  private @Nullable BlockJob job;
 
   /// @param layers active layer first; empty for a drive without medium
   /// @param explicitBacking whether the definition says where the chain ends; else it was found in
@@ -50,12 +50,12 @@ final class LiveDisk {
     return explicitBacking;
   }
 
-  @Nullable CopyJob copy() {
-    return copy;
+  @Nullable BlockJob job() {
+    return job;
   }
 
-  void copy(@Nullable CopyJob job) {
-    copy = job;
+  void job(@Nullable BlockJob next) {
+    job = next;
   }
 
   /// Clients name a disk by its target or its active layer's path, nothing else.

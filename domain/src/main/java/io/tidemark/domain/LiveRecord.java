@@ -9,11 +9,11 @@ import java.util.UUID;
 /// commit point of every change to a running domain.
 ///
 /// It holds the live definition, each disk's open chain with its numbers, the next number, state,
-/// copy jobs (with `phase='pivoted'` once the chain is the copy's), the backup with the files it
-/// writes, and a checkpoint that is about to be made.
+/// block jobs (with `phase='changed'` once the chain is what they make of it), the backup with the
+/// files it writes, and a checkpoint that is about to be made.
 final class LiveRecord {
   /// Version of the layout. A higher one is refused and left alone.
-  static final int VERSION = 1;
+  static final int VERSION = 2;
 
   private static final String ROOT = "domstatus";
 
@@ -56,9 +56,9 @@ final class LiveRecord {
               .attribute("target", disk.target())
               .attribute("explicitBacking", disk.explicitBacking() ? "yes" : "no");
       disk.layers().forEach(layer -> element.add(Layer.toXml(layer)));
-      CopyJob copy = disk.copy();
-      if (copy != null) {
-        element.add(writeCopy(copy));
+      BlockJob job = disk.job();
+      if (job != null) {
+        element.add(JobRecord.write(job));
       }
     }
     BackupJob backup = live.backup();
@@ -73,19 +73,6 @@ final class LiveRecord {
     return Xml.write(root);
   }
 
-  private static XmlElement writeCopy(CopyJob copy) {
-    XmlElement element =
-        new XmlElement("copy")
-            .attribute("id", copy.id())
-            .attribute("phase", copy.phase() == CopyJob.Phase.PIVOTED ? "pivoted" : "running")
-            .attribute("source", copy.sourceFile())
-            .attribute("sharesBacking", copy.sharesBacking() ? "yes" : "no")
-            .attribute("terminated", copy.terminated() ? "yes" : "no")
-            .attribute("updatesDefinition", copy.updatesDefinition() ? "yes" : "no");
-    copy.mirror().forEach(layer -> element.add(Layer.toXml(layer)));
-    return element;
-  }
-
   /// Reads a record back; jobs are as they were when it was written.
   ///
   /// @throws NewerVersionException when a later program wrote it
@@ -96,7 +83,7 @@ final class LiveRecord {
       throw new NewerVersionException(root.attribute("uuid"), root.attribute("version"));
     }
     try {
-      return readVersion1(root);
+      return readVersion2(root);
     } catch (IllegalArgumentException
         | java.util.NoSuchElementException
         | java.time.DateTimeException e) {
@@ -105,7 +92,7 @@ final class LiveRecord {
     }
   }
 
-  private static Live readVersion1(XmlElement root) {
+  private static Live readVersion2(XmlElement root) {
     Definition definition = Definition.ofStored(root.child("domain").orElseThrow().copy());
     UUID unused = definition.uuid(); // checks that it is one
     if (!unused.toString().equals(root.attribute("uuid"))) {
@@ -121,7 +108,7 @@ final class LiveRecord {
       LiveDisk disk =
           new LiveDisk(
               element, Layer.allOf(saved), saved.attribute("explicitBacking").equals("yes"));
-      saved.child("copy").ifPresent(copy -> disk.copy(readCopy(copy)));
+      saved.child("job").ifPresent(job -> disk.job(JobRecord.read(job)));
       disks.add(disk);
     }
     Live live =
@@ -142,20 +129,5 @@ final class LiveRecord {
                         .map(disk -> disk.attribute("target"))
                         .toList())));
     return live;
-  }
-
-  private static CopyJob readCopy(XmlElement element) {
-    CopyJob copy =
-        new CopyJob(
-            element.attribute("id"),
-            Layer.allOf(element),
-            element.attribute("sharesBacking").equals("yes"),
-            element.attribute("terminated").equals("yes"),
-            element.attribute("updatesDefinition").equals("yes"),
-            element.attribute("source"));
-    if (element.attribute("phase").equals("pivoted")) {
-      copy.phase(CopyJob.Phase.PIVOTED);
-    }
-    return copy;
   }
 }

@@ -533,12 +533,7 @@ class BlockCopyTest {
             d -> d.blockJobInfo("vda", 2),
             8,
             10,
-            "unsupported flags (0x2) in function qemuDomainGetBlockJobInfo"),
-        refused(
-            d -> d.blockRebase("vda", null, 0, 0),
-            3,
-            10,
-            "this function is not supported by the connection driver: virDomainBlockRebase"));
+            "unsupported flags (0x2) in function qemuDomainGetBlockJobInfo"));
   }
 
   private static Arguments refused(Verb verb, int code, int domain, String text) {

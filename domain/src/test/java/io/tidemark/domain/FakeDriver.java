@@ -4,18 +4,21 @@ package io.tidemark.domain;
 import static java.util.Objects.requireNonNull;
 
 import io.tidemark.domain.spi.BitmapState;
+import io.tidemark.domain.spi.CommitSpec;
 import io.tidemark.domain.spi.DomainDriver;
 import io.tidemark.domain.spi.DriveSpec;
 import io.tidemark.domain.spi.DriveStatistics;
 import io.tidemark.domain.spi.DriverException;
 import io.tidemark.domain.spi.DriverJobStatus;
 import io.tidemark.domain.spi.DriverListener;
+import io.tidemark.domain.spi.ImageService;
 import io.tidemark.domain.spi.ImageSizes;
 import io.tidemark.domain.spi.JobState;
 import io.tidemark.domain.spi.LaunchSpec;
 import io.tidemark.domain.spi.MirrorSpec;
 import io.tidemark.domain.spi.NodeSpec;
 import io.tidemark.domain.spi.RunningDomain;
+import io.tidemark.domain.spi.StreamSpec;
 import io.tidemark.domain.spi.TransactionAction;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -104,6 +107,8 @@ final class FakeDriver implements DomainDriver {
     final Map<String, NodeSpec> drives = new TreeMap<>();
     final Map<String, Job> jobs = new LinkedHashMap<>();
     final List<MirrorSpec> mirrors = new ArrayList<>();
+    final List<StreamSpec> streams = new ArrayList<>();
+    final List<CommitSpec> commits = new ArrayList<>();
     final List<String> calls = new java.util.concurrent.CopyOnWriteArrayList<>();
     boolean stopped;
     boolean detached;
@@ -346,6 +351,76 @@ final class FakeDriver implements DomainDriver {
       }
     }
 
+    @Override
+    public void startStream(StreamSpec stream) throws DriverException {
+      call("startStream " + stream.jobId());
+      synchronized (this) {
+        streams.add(stream);
+        jobs.put(
+            stream.jobId(),
+            new Job(
+                stream.jobId(),
+                stream.target(),
+                JobState.Kind.STREAM,
+                requireNonNull(drives.get(stream.target())).name(),
+                stream.bandwidthBytesPerSecond()));
+      }
+    }
+
+    @Override
+    public void startCommit(CommitSpec commit) throws DriverException {
+      call("startCommit " + commit.jobId());
+      synchronized (this) {
+        commits.add(commit);
+        jobs.put(
+            commit.jobId(),
+            new Job(
+                commit.jobId(),
+                commit.target(),
+                JobState.Kind.COMMIT,
+                commit.baseNode(),
+                commit.bandwidthBytesPerSecond()));
+      }
+    }
+
+    @Override
+    public void changeBackingFile(String node, Optional<ImageService.Backing> backing)
+        throws DriverException {
+      call("changeBackingFile " + node + backing.map(to -> " " + to.name()).orElse(""));
+      view.rebase(requireNonNull(nodes.get(node)).file(), backing);
+    }
+
+    /// What a driver does in finalizing besides re-pointing: the image's header.
+    private void changeHeader(Job job) {
+      for (StreamSpec stream : streams) {
+        if (stream.jobId().equals(job.id)) {
+          NodeSpec top = requireNonNull(drives.get(stream.target()));
+          view.rebase(top.file(), backing(stream.baseNode(), stream.backingName()));
+        }
+      }
+      for (CommitSpec commit : commits) {
+        if (commit.jobId().equals(job.id)) {
+          NodeSpec overlay =
+              nodes.values().stream()
+                  .filter(node ->
+                      node.backing().filter(b -> b.name().equals(commit.topNode())).isPresent())
+                  .findFirst()
+                  .orElseThrow();
+          view.rebase(
+              overlay.file(), backing(Optional.of(commit.baseNode()), commit.backingName()));
+        }
+      }
+    }
+
+    private Optional<ImageService.Backing> backing(
+        Optional<String> baseNode, Optional<String> name) {
+      return baseNode
+          .map(nodes::get)
+          .map(base ->
+              new ImageService.Backing(
+                  name.orElse(base.file().toString()), Optional.of(base.format())));
+    }
+
     private Job known(String id) throws DriverException {
       Job job = jobs.get(id);
       if (job == null) {
@@ -381,7 +456,15 @@ final class FakeDriver implements DomainDriver {
         if (refuseFinalize) {
           throw new DriverException(DriverException.Kind.GENERIC, "cannot finalize");
         }
-        if (job.kind == JobState.Kind.MIRROR && !job.cancelled) {
+        boolean active =
+            commits.stream()
+                .anyMatch(commit ->
+                    commit.jobId().equals(id)
+                        && requireNonNull(drives.get(job.target)).name().equals(commit.topNode()));
+        if (!job.cancelled && !active) {
+          changeHeader(job);
+        }
+        if ((job.kind == JobState.Kind.MIRROR || active) && !job.cancelled) {
           NodeSpec to = requireNonNull(nodes.get(job.node.orElseThrow()));
           Map<String, BitmapState> bitmaps = new TreeMap<>(bitmapMap(job.target));
           drives.put(job.target, to);

@@ -188,6 +188,25 @@ final class Machine {
       }
     }
 
+    /// An image's header names another backing file: one change of what survives.
+    void rebase(Path file, Optional<ImageService.Backing> backing) {
+      synchronized (Machine.this) {
+        FakeImage image = requireNonNull(images.get(file));
+        if (!image.backing().equals(backing)) {
+          mutate(() ->
+              images.put(
+                  file, new FakeImage(image.format(), image.size(), backing, image.complete())));
+        }
+      }
+    }
+
+    @Override
+    public boolean same(Path one, Path other) {
+      synchronized (Machine.this) {
+        return images.containsKey(one) && one.normalize().equals(other.normalize());
+      }
+    }
+
     FakeImage open(Path file, String format) throws DriverException {
       synchronized (Machine.this) {
         alive();

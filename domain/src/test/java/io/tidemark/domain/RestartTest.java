@@ -267,7 +267,7 @@ class RestartTest {
             .machine
             .document(StateStore.Kind.LIVE, "vm")
             .orElseThrow()
-            .replace("version='1'", "version='2'");
+            .replace("version='2'", "version='3'");
     lives.put("vm", newer);
     Daemon after = new Daemon(before.machine);
     after.domains.restore();

@@ -1,27 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.engine;
 
+import io.tidemark.block.BackingReference;
 import io.tidemark.block.BlockException;
-import io.tidemark.block.BlockNode;
-import io.tidemark.block.DirtyBitmap;
 import io.tidemark.block.Drive;
 import io.tidemark.domain.spi.BitmapState;
+import io.tidemark.domain.spi.CommitSpec;
 import io.tidemark.domain.spi.DriveSpec;
 import io.tidemark.domain.spi.DriveStatistics;
 import io.tidemark.domain.spi.DriverException;
 import io.tidemark.domain.spi.DriverListener;
+import io.tidemark.domain.spi.ImageService;
 import io.tidemark.domain.spi.ImageSizes;
 import io.tidemark.domain.spi.JobState;
 import io.tidemark.domain.spi.LaunchSpec;
 import io.tidemark.domain.spi.MirrorSpec;
 import io.tidemark.domain.spi.NodeSpec;
 import io.tidemark.domain.spi.RunningDomain;
+import io.tidemark.domain.spi.StreamSpec;
 import io.tidemark.domain.spi.TransactionAction;
-import io.tidemark.job.JobClock;
 import io.tidemark.job.JobStatus;
-import io.tidemark.job.MirrorJob;
-import io.tidemark.job.MirrorLimits;
-import io.tidemark.job.MirrorOptions;
 import io.tidemark.nbd.ExportServer;
 import java.io.IOException;
 import java.lang.System.Logger;
@@ -61,17 +59,6 @@ final class EmbeddedDomain implements RunningDomain {
   /// How long an end waits for cancelled jobs; the image of one that takes longer is closed when it
   /// has ended.
   static final Duration JOB_END_LIMIT = Duration.ofSeconds(30);
-
-  /// A pending mirror waits for the domain room's record however long its writing takes: a guest
-  /// that went on with the old image under a record that names the new one could lose writes.
-  private static final Duration UNDECIDED = Duration.ofDays(365);
-
-  private static final MirrorLimits MIRROR_LIMITS =
-      new MirrorLimits(
-          MirrorLimits.DEFAULT.answer(),
-          MirrorLimits.DEFAULT.stall(),
-          MirrorLimits.DEFAULT.held(),
-          UNDECIDED);
 
   private final EngineConfig config;
   private final String name;
@@ -200,47 +187,48 @@ final class EmbeddedDomain implements RunningDomain {
 
   @Override
   public synchronized void startMirror(MirrorSpec spec) throws DriverException {
-    GuestDrive drive = drive(spec.target());
-    NodeGraph.Node node = graph.get(spec.mirrorNode());
-    jobs.requireFree(spec.jobId(), drive, node);
-    Transaction.requireTarget(drive, node);
-    requireNumbers(spec);
-    Optional<BlockNode> base =
-        spec.shallow() ? drive.top().backing().map(NodeGraph.Node::format) : Optional.empty();
-    var job =
-        new MirrorJob(
-            MirrorOptions.of(spec.jobId(), drive.drive(), node.format())
-                .withBase(base)
-                .withTargetIsZero(spec.targetIsZero())
-                .withGranularity(spec.granularityBytes())
-                .withBandwidth(spec.bandwidthBytesPerSecond())
-                .withBuffer(spec.bufferBytes())
-                .withSynchronousWrites(spec.synchronousWrites())
-                .withLimits(MIRROR_LIMITS, JobClock.SYSTEM));
-    var entry = new JobTable.Entry(job, JobState.Kind.MIRROR, drive, node, Optional.empty());
-    jobs.add(entry);
-    try {
-      JobTable.verb(job::start);
-    } catch (DriverException | RuntimeException | Error e) {
-      jobs.drop(entry);
-      throw e;
-    }
+    requireRunning();
+    blockJobs().startMirror(spec);
   }
 
-  private static void requireNumbers(MirrorSpec spec) throws DriverException {
-    int granularity = spec.granularityBytes();
-    if (granularity != 0
-        && (Integer.bitCount(granularity) != 1 || granularity < DirtyBitmap.MIN_GRANULARITY)) {
-      throw DriverErrors.generic("job " + spec.jobId() + ": granularity " + granularity);
-    }
-    if (spec.bandwidthBytesPerSecond() < 0 || spec.bufferBytes() < 0) {
-      throw DriverErrors.generic(
-          "job "
-              + spec.jobId()
-              + ": bandwidth "
-              + spec.bandwidthBytesPerSecond()
-              + ", buffer "
-              + spec.bufferBytes());
+  @Override
+  public synchronized void startStream(StreamSpec spec) throws DriverException {
+    requireRunning();
+    blockJobs().startStream(spec);
+  }
+
+  @Override
+  public synchronized void startCommit(CommitSpec spec) throws DriverException {
+    requireRunning();
+    blockJobs().startCommit(spec);
+  }
+
+  private BlockJobs blockJobs() {
+    return new BlockJobs(room());
+  }
+
+  /// A member of a chain is open for reading: it is open for writing meanwhile.
+  @Override
+  public synchronized void changeBackingFile(String node, Optional<ImageService.Backing> backing)
+      throws DriverException {
+    requireRunning();
+    NodeGraph.Node image = graph.get(node);
+    boolean readOnly = image.format().readOnly();
+    try {
+      if (readOnly) {
+        image.format().reopen(false);
+      }
+      try {
+        image
+            .format()
+            .changeBacking(backing.map(to -> new BackingReference(to.name(), to.format())));
+      } finally {
+        if (readOnly) {
+          image.format().reopen(true);
+        }
+      }
+    } catch (BlockException e) {
+      throw DriverErrors.of(e);
     }
   }
 
@@ -254,17 +242,13 @@ final class EmbeddedDomain implements RunningDomain {
   public synchronized void finalizeJob(String id) throws DriverException {
     requireRunning();
     JobTable.Entry entry = jobs.get(id);
-    boolean pivots =
-        entry.kind() == JobState.Kind.MIRROR && entry.job().status() == JobStatus.PENDING;
-    if (pivots) {
-      entry.drive().beforePivot(entry.node());
+    boolean takesEffect = entry.job().status() == JobStatus.PENDING;
+    if (takesEffect) {
+      entry.effect().before();
     }
     JobTable.verb(entry.job()::finalizeJob);
-    if (pivots) {
-      if (!entry.drive().drive().root().equals(entry.node().format())) {
-        throw DriverErrors.generic("job " + id + ": the drive was not re-pointed");
-      }
-      entry.drive().afterPivot(entry.node());
+    if (takesEffect) {
+      entry.effect().after();
     }
   }
 

@@ -75,6 +75,15 @@ public final class EngineImageService implements ImageService {
   }
 
   @Override
+  public boolean same(Path one, Path other) {
+    try {
+      return Files.isSameFile(one, other) && Files.exists(one);
+    } catch (IOException _) {
+      return false;
+    }
+  }
+
+  @Override
   public Image inspect(Path file, String format) throws DriverException {
     try (FormatNode node = open(file, format)) {
       Optional<Backing> backing =

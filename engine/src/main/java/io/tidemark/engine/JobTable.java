@@ -29,16 +29,32 @@ final class JobTable {
   /// Jobs of one domain, concluded ones included.
   static final int MAX_JOBS = 512;
 
+  /// What the domain makes of a job's end. Called with the domain's lock held.
+  interface Effect {
+    /// A job that nothing else follows from.
+    Effect NONE = new Effect() {};
+
+    /// The job is pending, the drive drained.
+    default void before() {}
+
+    /// The job took effect.
+    default void after() throws DriverException {}
+
+    /// The job is over and dismissed, whether or not it took effect.
+    default void forgotten() {}
+  }
+
   /// A job and what it uses besides its drive.
   ///
-  /// @param node receives the copy
+  /// @param node is written by the job, and read with all beneath it
   /// @param scratch of a backup: closed when the job is over
   record Entry(
       Job job,
       JobState.Kind kind,
       GuestDrive drive,
       NodeGraph.Node node,
-      Optional<FileNode> scratch) {
+      Optional<FileNode> scratch,
+      Effect effect) {
     boolean over() {
       return job.status().over();
     }
@@ -115,6 +131,7 @@ final class JobTable {
     Entry entry = get(id);
     verb(entry.job::dismiss);
     entries.remove(id);
+    entry.effect.forgotten();
   }
 
   List<JobState> states() {

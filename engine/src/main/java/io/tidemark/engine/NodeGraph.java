@@ -68,6 +68,13 @@ final class NodeGraph {
       return users > 0;
     }
 
+    /// Takes note that the image now stands on `next`, which the caller has attached.
+    void standsOn(Optional<Node> next) {
+      next.ifPresent(Node::use);
+      backing.ifPresent(Node::release);
+      backing = next;
+    }
+
     void use() {
       users++;
     }

@@ -398,7 +398,12 @@ final class Transaction {
   private JobTable.Entry enter(BackupJob job, Backup backup, FileNode scratch) {
     var entry =
         new JobTable.Entry(
-            job, JobState.Kind.BACKUP, backup.drive(), backup.node(), Optional.of(scratch));
+            job,
+            JobState.Kind.BACKUP,
+            backup.drive(),
+            backup.node(),
+            Optional.of(scratch),
+            JobTable.Effect.NONE);
     room.jobs().add(entry);
     return entry;
   }

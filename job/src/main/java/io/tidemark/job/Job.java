@@ -341,6 +341,39 @@ public abstract class Job {
     }
   }
 
+  /// Moves from `WAITING` to `PENDING`, and waits for what becomes of it. The caller has drained
+  /// what the job changes.
+  ///
+  /// @param limit past it the job is undone and fails
+  /// @return true when the job is to take effect now
+  final boolean pendingUntilDecided(Duration limit) {
+    lock.lock();
+    try {
+      if (status != JobStatus.WAITING) {
+        return false;
+      }
+      move(JobStatus.PENDING);
+      long since = clock.nanoTime();
+      while (!finalizeAsked) {
+        if (status == JobStatus.ABORTING) {
+          return false;
+        }
+        long left = limit.toNanos() - (clock.nanoTime() - since);
+        if (left <= 0) {
+          // Under the lock, so that finalizing cannot slip in between.
+          fail(
+              new TransportException(
+                  "job %s: was not finalized within %s, the guest was held".formatted(id, limit)));
+          return false;
+        }
+        waitFor(left);
+      }
+      return true;
+    } finally {
+      lock.unlock();
+    }
+  }
+
   private void control() {
     try {
       run();

@@ -556,7 +556,7 @@ public final class MirrorJob extends Job {
         flushAside(target, left, () -> false);
         source.root().flush();
         requireSameSize();
-        if (decided()) {
+        if (pendingUntilDecided(options.limits().decision())) {
           source.repoint(target);
           removeFilter();
           return;
@@ -616,38 +616,6 @@ public final class MirrorJob extends Job {
         }
         waitFor(Math.min(left, IDLE_NANOS));
       }
-    } finally {
-      lock.unlock();
-    }
-  }
-
-  /// Moves to `PENDING` and waits for what becomes of it.
-  private boolean decided() throws TransportException {
-    long limit = options.limits().decision().toNanos();
-    lock.lock();
-    try {
-      if (statusLocked() != JobStatus.WAITING) {
-        return false;
-      }
-      move(JobStatus.PENDING);
-      long since = clock.nanoTime();
-      while (!finalizeAsked()) {
-        if (statusLocked() == JobStatus.ABORTING) {
-          return false;
-        }
-        long left = limit - (clock.nanoTime() - since);
-        if (left <= 0) {
-          // Under the lock, so that finalizing cannot slip in between.
-          var undone =
-              new TransportException(
-                  "job %s: was not finalized within %s, the guest was held"
-                      .formatted(id(), options.limits().decision()));
-          fail(undone);
-          return false;
-        }
-        waitFor(left);
-      }
-      return true;
     } finally {
       lock.unlock();
     }

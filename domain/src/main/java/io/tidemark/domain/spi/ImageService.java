@@ -41,6 +41,9 @@ public interface ImageService {
   /// or may not be searched.
   Optional<FileStatus> status(Path file) throws DriverException;
 
+  /// Whether both names lead to one file that is there, links followed.
+  boolean same(Path one, Path other);
+
   /// Reads a header as `format`, sharing the file with a writer.
   Image inspect(Path file, String format) throws DriverException;
 

@@ -2,6 +2,7 @@
 package io.tidemark.domain.spi;
 
 import java.util.List;
+import java.util.Optional;
 
 /// A domain that a driver runs: QEMU behind a monitor, or the embedded engine.
 ///
@@ -24,14 +25,28 @@ public interface RunningDomain {
   /// Starts a live copy (`blockdev-mirror`, auto-finalize and auto-dismiss off).
   void startMirror(MirrorSpec mirror) throws DriverException;
 
+  /// Starts a pull (`block-stream`, auto-finalize and auto-dismiss off).
+  void startStream(StreamSpec stream) throws DriverException;
+
+  /// Starts a commit (`block-commit`, auto-finalize and auto-dismiss off).
+  void startCommit(CommitSpec commit) throws DriverException;
+
+  /// Records another backing file, or none, in a node's image (`change-backing-file`), durably. The
+  /// graph stays as it is: what the image is opened over is the domain room's word.
+  void changeBackingFile(String node, Optional<ImageService.Backing> backing)
+      throws DriverException;
+
   /// Asks a ready mirror to complete (`job-complete`): it catches up, drains the drive, flushes
   /// both sides and goes to `PENDING`. Kind `JOB_STATE` when it is not ready.
   void completeJob(String id) throws DriverException;
 
-  /// Lets a pending job take effect (`job-finalize`): a mirror re-points the drive to its node and
-  /// the guest goes on. The drive's bitmaps go with it: from then on they are stored in the new
-  /// image when its format can hold them, and are dropped when it cannot. When the call fails, the
-  /// job is still pending and the drive still drained.
+  /// Lets a pending job take effect (`job-finalize`) and the guest go on: a mirror, or a commit of
+  /// the active layer, re-points the drive to its node; a pull or another commit puts an image over
+  /// its new backing file, in its header and in the graph. After a re-pointing the drive's bitmaps
+  /// go with it: they are stored in the new image when its format can hold them, and are dropped
+  /// when it cannot. When the call fails, nothing took effect: a re-pointing job is still pending
+  /// and its drive drained; another one is over, and what the guest reads is the same over both
+  /// chains.
   void finalizeJob(String id) throws DriverException;
 
   /// Ends a job without effect (`job-cancel`). A ready mirror stops at one instant of the guest,
