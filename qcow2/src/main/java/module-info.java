@@ -3,6 +3,7 @@
 @org.jspecify.annotations.NullMarked
 module io.tidemark.qcow2 {
   requires static org.jspecify;
+  requires com.github.luben.zstd_jni;
   requires transitive io.tidemark.block;
 
   exports io.tidemark.qcow2;

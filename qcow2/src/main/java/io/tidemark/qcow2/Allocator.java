@@ -39,6 +39,8 @@ final class Allocator {
   private final ReentrantLock counts = new ReentrantLock();
   private long hint = 1; // guarded by counts; no free cluster lies below, but for what was freed
   private final ArrayDeque<Run> pool = new ArrayDeque<>(); // guarded by pool
+  private final ArrayList<Run> held = new ArrayList<>(); // guarded by pool
+  private volatile Runnable onRelease = () -> {};
   private volatile LongBinaryConsumer onRaise = (_, _) -> {};
   private final MetadataClusters metadata;
 
@@ -55,6 +57,11 @@ final class Allocator {
   /// Who is told before counts are raised, so that a killed process leaves word of its pool.
   void onRaise(LongBinaryConsumer listener) {
     onRaise = listener;
+  }
+
+  /// Who is told before clusters are given back, from when on they may hold anything.
+  void onRelease(Runnable listener) {
+    onRelease = listener;
   }
 
   /// Takes at least one and at most `wanted` clusters in a row; their count is 1.
@@ -74,10 +81,53 @@ final class Allocator {
     }
   }
 
+  /// Takes one cluster if it is what would be given out next.
+  boolean takeIfNext(long cluster) throws BlockException {
+    while (true) {
+      synchronized (pool) {
+        Run run = pool.peek();
+        if (run != null) {
+          if (run.first() != cluster) {
+            return false;
+          }
+          pool.remove();
+          if (run.count() > 1) {
+            pool.addFirst(new Run(cluster + 1, run.count() - 1, run.fresh()));
+          }
+          return true;
+        }
+      }
+      refill(1);
+    }
+  }
+
   /// Puts back clusters that nothing came to refer to. Their bytes are undefined.
   void giveBack(Run run) {
     synchronized (pool) {
       pool.addFirst(new Run(run.first(), run.count(), false));
+    }
+  }
+
+  /// Notes clusters that were taken for something that nothing refers to yet.
+  void hold(Run run) {
+    synchronized (pool) {
+      held.add(run);
+    }
+  }
+
+  void unhold(Run run) {
+    synchronized (pool) {
+      held.remove(run);
+    }
+  }
+
+  /// Adds one reference to a cluster whose count the caller holds one of.
+  void share(long cluster) throws BlockException {
+    counts.lock();
+    try {
+      refcounts.add(cluster, 1, 1);
+    } finally {
+      counts.unlock();
     }
   }
 
@@ -190,8 +240,8 @@ final class Allocator {
   /// request still uses the clusters.
   void release(long first, long count) throws BlockException {
     // Between looking and taking away nobody else knows the clusters that end here: so their space
-    // is
-    // punched, which may take long, without the lock.
+    // is punched, which may take long, without the lock.
+    onRelease.run();
     long start = -1;
     for (long c = first; c <= first + count; c++) {
       boolean last = c < first + count && refcount(c) == 1;
@@ -238,7 +288,9 @@ final class Allocator {
   /// What is raised and not in use.
   List<Run> unused() {
     synchronized (pool) {
-      return new ArrayList<>(pool);
+      var all = new ArrayList<>(pool);
+      all.addAll(held);
+      return all;
     }
   }
 

@@ -5,11 +5,8 @@ import io.tidemark.block.BlockException;
 import io.tidemark.block.CorruptImageException;
 import io.tidemark.block.Extent;
 import io.tidemark.block.ExtentVisitor;
-import io.tidemark.block.UnsupportedImageException;
 import io.tidemark.block.Zeroes;
 import java.nio.ByteBuffer;
-import java.util.zip.DataFormatException;
-import java.util.zip.Inflater;
 
 /// Guest reads: from entry to bytes.
 ///
@@ -19,14 +16,19 @@ final class GuestReads {
   private final Geometry geometry;
   private final MappingTables tables;
   private final Backing backing;
-  private final int compressionType;
+  private final CompressedReads compressed;
 
-  GuestReads(HostFile file, Header header, MappingTables tables, Backing backing) {
+  GuestReads(
+      HostFile file,
+      Header header,
+      MappingTables tables,
+      Backing backing,
+      CompressedReads compressed) {
     this.file = file;
     this.geometry = header.geometry();
     this.tables = tables;
     this.backing = backing;
-    this.compressionType = header.compressionType();
+    this.compressed = compressed;
   }
 
   void read(long offset, ByteBuffer into) throws BlockException {
@@ -82,11 +84,7 @@ final class GuestReads {
         }
         Zeroes.fill(into);
       }
-      case COMPRESSED -> {
-        ByteBuffer cluster = inflate(entry, offset);
-        int within = geometry.within(offset);
-        into.put(cluster.slice(within, into.remaining()));
-      }
+      case COMPRESSED -> compressed.read(entry, offset, into);
     }
   }
 
@@ -101,67 +99,6 @@ final class GuestReads {
 
   private String at(long offset) {
     return file.name() + ": guest offset 0x" + Long.toHexString(offset);
-  }
-
-  /// The content of a compressed cluster.
-  ///
-  /// Spec: qcow2.rst, "Compressed Clusters Descriptor": raw deflate, up to whole sectors.
-  ByteBuffer inflate(long entry, long offset) throws BlockException {
-    if (compressionType != 0) {
-      throw new UnsupportedImageException(
-          at(offset)
-              + ": compressed with "
-              + compressionName(compressionType)
-              + ", only zlib is read");
-    }
-    long host = L2Entry.compressedOffset(entry, geometry);
-    int length = L2Entry.compressedLength(entry, geometry);
-    if (host < geometry.clusterSize() || host >= file.length()) {
-      throw new CorruptImageException(
-          at(offset)
-              + ": compressed data at 0x"
-              + Long.toHexString(host)
-              + " lies outside the file of "
-              + file.length()
-              + " bytes");
-    }
-    // Safe because the length is at most two clusters of at most 2 MiB, whatever the entry says.
-    byte[] packed = new byte[Math.min(length, 2 * geometry.clusterSize() + 512)];
-    file.read(host, ByteBuffer.wrap(packed));
-    byte[] plain = new byte[geometry.clusterSize()];
-    try (var inflater = new Inflater(true)) {
-      inflater.setInput(packed);
-      int done = 0;
-      while (done < plain.length) {
-        int more = inflater.inflate(plain, done, plain.length - done);
-        if (more == 0) {
-          break; // finished, or wants input that is not there
-        }
-        done += more;
-      }
-      if (done < plain.length) {
-        throw new CorruptImageException(
-            at(offset)
-                + ": compressed data at 0x"
-                + Long.toHexString(host)
-                + " gives "
-                + done
-                + " bytes, wanted "
-                + plain.length);
-      }
-    } catch (DataFormatException e) {
-      throw new CorruptImageException(
-          at(offset) + ": compressed data at 0x" + Long.toHexString(host) + " is not deflate", e);
-    }
-    return ByteBuffer.wrap(plain);
-  }
-
-  static String compressionName(int type) {
-    return switch (type) {
-      case 0 -> "zlib";
-      case 1 -> "zstd";
-      default -> "compression type " + type;
-    };
   }
 
   /// Visits what this layer holds in the range.

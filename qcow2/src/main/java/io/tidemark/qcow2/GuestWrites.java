@@ -126,6 +126,16 @@ final class GuestWrites {
     }
   }
 
+  /// Gives one guest cluster a new entry, whose place is filled and counted.
+  void enter(long cluster, long entry) throws BlockException {
+    ClusterLocks.Held held = locks.lock(cluster, 1);
+    try {
+      tables.change(cluster, 1, entry, writeBack);
+    } finally {
+      locks.unlock(held);
+    }
+  }
+
   /// A zero cluster with a host cluster of its own: a write fills it where it is.
   private static boolean keepsPlace(long entry) {
     return L2Entry.kind(entry) == L2Entry.Kind.ZERO_ALLOCATED && (entry & L2Entry.COPIED) != 0;

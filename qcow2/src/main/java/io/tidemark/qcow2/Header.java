@@ -231,13 +231,17 @@ record Header(
       };
     }
 
-    private int compressionType(long incompatible) throws CorruptImageException {
+    private int compressionType(long incompatible) throws BlockException {
       int type =
           geometry.version() == 3 && headerLength > At.COMPRESSION_TYPE
               ? raw.get(At.COMPRESSION_TYPE) & 0xff
               : 0;
       if (Feature.COMPRESSION_TYPE.in(incompatible) != (type != 0)) {
         throw corrupt("compression type " + type + " contradicts the compression type feature bit");
+      }
+      if (!Codec.known(type)) {
+        throw new UnsupportedImageException(
+            name() + ": compression type " + type + ", known are 0 (zlib) and 1 (zstd)");
       }
       return type;
     }

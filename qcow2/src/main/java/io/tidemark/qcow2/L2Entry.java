@@ -71,4 +71,15 @@ final class L2Entry {
   private static int compressedShift(Geometry geometry) {
     return 62 - (geometry.clusterBits() - 8);
   }
+
+  /// The entry of `length` compressed bytes at a host offset that [#canName] allows.
+  static long compressed(long hostOffset, int length, Geometry geometry) {
+    long sectors = (hostOffset + length - 1) / 512 - hostOffset / 512;
+    return COMPRESSED | sectors << compressedShift(geometry) | hostOffset;
+  }
+
+  /// Whether compressed data that ends before `end` can be named.
+  static boolean canName(long end, Geometry geometry) {
+    return end <= Math.min(1L << compressedShift(geometry), Geometry.MAX_HOST_OFFSET);
+  }
 }

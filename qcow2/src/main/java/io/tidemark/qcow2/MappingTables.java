@@ -251,19 +251,30 @@ final class MappingTables {
       long entry = table.get(i);
       if (L2Entry.placed(entry)) {
         long host = L2Entry.host(entry);
-        long cluster = host >>> geometry.clusterBits();
-        if (!geometry.aligned(host) || cluster >= end || metadata.firstIn(cluster, 1) >= 0) {
-          throw new CorruptImageException(
-              file.name()
-                  + ": L2 entry "
-                  + i
-                  + " at 0x"
-                  + Long.toHexString(table.hostOffset() + 8L * i)
-                  + ": host offset 0x"
-                  + Long.toHexString(host)
-                  + " is not a data cluster of the file; check the image");
-        }
+        checkPlace(table, i, host, 1, geometry.aligned(host), end);
+      } else if (L2Entry.kind(entry) == L2Entry.Kind.COMPRESSED) {
+        long host = L2Entry.compressedOffset(entry, geometry);
+        long lastByte = host + L2Entry.compressedLength(entry, geometry) - 1;
+        long count = (lastByte >>> geometry.clusterBits()) - (host >>> geometry.clusterBits()) + 1;
+        checkPlace(table, i, host, count, true, end);
       }
+    }
+  }
+
+  private void checkPlace(
+      L2Table table, int index, long host, long count, boolean aligned, long end)
+      throws CorruptImageException {
+    long cluster = host >>> geometry.clusterBits();
+    if (!aligned || cluster > end - count || metadata.firstIn(cluster, count) >= 0) {
+      throw new CorruptImageException(
+          file.name()
+              + ": L2 entry "
+              + index
+              + " at 0x"
+              + Long.toHexString(table.hostOffset() + 8L * index)
+              + ": host offset 0x"
+              + Long.toHexString(host)
+              + " is not a data cluster of the file; check the image");
     }
   }
 

@@ -24,12 +24,14 @@ record NewImage(
     Geometry geometry,
     long virtualSize,
     boolean lazyRefcounts,
+    int compressionType,
     java.util.Optional<BackingReference> backing) {
   static NewImage of(String name, CreateOptions options) throws BlockException {
     int version = 3;
     int clusterBits = 16;
     int order = 4;
     boolean lazy = false;
+    int compression = Codec.ZLIB;
     boolean orderGiven = false;
     for (Map.Entry<String, String> option : options.options().entrySet()) {
       String value = option.getValue().toLowerCase(Locale.ROOT);
@@ -42,7 +44,7 @@ record NewImage(
         }
         case "lazy_refcounts" -> lazy = onOff(name, "lazy_refcounts", value);
         case "preallocation" -> only(name, "preallocation", value, "off");
-        case "compression_type" -> only(name, "compression_type", value, "zlib");
+        case "compression_type" -> compression = compressionType(name, value);
         case "extended_l2" -> only(name, "extended_l2", value, "off");
         case "data_file_raw" -> only(name, "data_file_raw", value, "off");
         case "encryption" -> only(name, "encryption", value, "off");
@@ -50,6 +52,10 @@ record NewImage(
             throw new UnsupportedImageException(
                 name + ": option " + option.getKey() + " is not supported for qcow2");
       }
+    }
+    if (version == 2 && compression != Codec.ZLIB) {
+      throw new UnsupportedImageException(
+          name + ": compression_type other than zlib needs compat=1.1 or later");
     }
     if (version == 2 && (lazy || (orderGiven && order != 4))) {
       throw new UnsupportedImageException(
@@ -72,7 +78,7 @@ record NewImage(
     if (options.backing().isPresent()) {
       checkBacking(name, options.backing().get(), geometry);
     }
-    return new NewImage(geometry, size, lazy, options.backing());
+    return new NewImage(geometry, size, lazy, compression, options.backing());
   }
 
   private static void checkBacking(String name, BackingReference backing, Geometry geometry)
@@ -93,6 +99,16 @@ record NewImage(
       default ->
           throw new UnsupportedImageException(
               name + ": option compat is " + value + ", wanted 0.10, v2, 1.1 or v3");
+    };
+  }
+
+  private static int compressionType(String name, String value) throws BlockException {
+    return switch (value) {
+      case "zlib" -> Codec.ZLIB;
+      case "zstd" -> Codec.ZSTD;
+      default ->
+          throw new UnsupportedImageException(
+              name + ": option compression_type is " + value + ", wanted zlib or zstd");
     };
   }
 
@@ -199,6 +215,9 @@ record NewImage(
     if (geometry.version() >= 3) {
       at = At.END_V3 + 8; // with the compression type, 0
       raw.putLong(At.COMPATIBLE, lazyRefcounts ? Feature.LAZY_REFCOUNTS.mask() : 0);
+      raw.putLong(
+          At.INCOMPATIBLE, compressionType == Codec.ZLIB ? 0 : Feature.COMPRESSION_TYPE.mask());
+      raw.put(At.COMPRESSION_TYPE, (byte) compressionType);
       raw.putInt(At.REFCOUNT_ORDER, geometry.refcountOrder());
       raw.putInt(At.HEADER_LENGTH, at);
     }

@@ -157,7 +157,10 @@ final class Refcounts {
 
   /// The largest count that the width can hold.
   long highest() {
-    int order = geometry.refcountOrder();
+    return highest(geometry.refcountOrder());
+  }
+
+  static long highest(int order) {
     return order == 6 ? Long.MAX_VALUE : (1L << (1 << order)) - 1;
   }
 

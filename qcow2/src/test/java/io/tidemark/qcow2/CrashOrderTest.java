@@ -44,7 +44,8 @@ class CrashOrderTest {
     return Map.of(
         "cluster_size", "" + (1 << bits),
         "compat", v2 ? "0.10" : "1.1",
-        "refcount_bits", v2 ? "16" : "" + (1 << random.nextInt(7)));
+        "refcount_bits", v2 ? "16" : "" + (1 << random.nextInt(7)),
+        "compression_type", !v2 && bits % 2 == 0 ? "zstd" : "zlib");
   }
 
   private static Qcow2Image open(
@@ -82,6 +83,10 @@ class CrashOrderTest {
     return file;
   }
 
+  private static int compressedPercent(long seed) {
+    return seed % 3 == 0 ? 50 : 0;
+  }
+
   private static void abandon(Qcow2Image image) {
     ChangeLog log = image.log();
     if (log != null) {
@@ -102,7 +107,11 @@ class CrashOrderTest {
     Qcow2Image image = open(file, backed, log, random);
     ModelDisk model = ModelDisk.of(image);
     file.cutPowerAt(1 + random.nextInt(300));
-    Workload.random(seed).maxLength(60_000).flushPercent(8).runUntilCrash(image, model);
+    Workload.random(seed)
+        .maxLength(60_000)
+        .flushPercent(8)
+        .compressedPercent(compressedPercent(seed))
+        .runUntilCrash(image, model);
 
     for (int i = 0; i < 3; i++) {
       CrashingFile left = file.crash(seed * 3 + i);
@@ -117,7 +126,10 @@ class CrashOrderTest {
         assertThat(result.sound()).as("%s", result.findings()).isTrue();
         // It can be written on, and stays sound.
         var further = ModelDisk.of(after);
-        Workload.random(seed + 1).maxLength(30_000).run(after, further, 20);
+        Workload.random(seed + 1)
+            .maxLength(30_000)
+            .compressedPercent(compressedPercent(seed))
+            .run(after, further, 20);
         further.holdsExactly(after);
         result = after.check();
         assertThat(result.sound()).as("%s", result.findings()).isTrue();
@@ -142,7 +154,10 @@ class CrashOrderTest {
     CrashingFile alive = file;
     for (int round = 0; round < 3; round++) {
       alive.cutPowerAt(1 + random.nextInt(200));
-      Workload.random(seed * 5 + round).maxLength(60_000).runUntilCrash(image, model);
+      Workload.random(seed * 5 + round)
+          .maxLength(60_000)
+          .compressedPercent(compressedPercent(seed))
+          .runUntilCrash(image, model);
       abandon(image); // the kernel lets go of the dead process's file
       // All that was written is there, flushed or not: only the process died.
       CrashingFile left = alive.copy();
@@ -279,7 +294,10 @@ class CrashOrderTest {
     for (int round = 0; round < 3; round++) {
       var image = Qcow2Image.open(file, OpenOptions.readWrite(), Durability.ACKNOWLEDGED, log);
       ModelDisk model = ModelDisk.of(image);
-      Workload.random(seed * 3 + round).maxLength(40_000).run(image, model, 40);
+      Workload.random(seed * 3 + round)
+          .maxLength(40_000)
+          .compressedPercent(compressedPercent(seed))
+          .run(image, model, 40);
       abandon(image);
       file = file.copy();
       image = Qcow2Image.open(file, OpenOptions.readWrite(), Durability.ACKNOWLEDGED, log);

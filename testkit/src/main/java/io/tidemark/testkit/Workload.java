@@ -3,6 +3,7 @@ package io.tidemark.testkit;
 
 import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
+import io.tidemark.block.FormatNode;
 import io.tidemark.block.ZeroMode;
 import java.nio.ByteBuffer;
 import java.util.Random;
@@ -22,6 +23,7 @@ public final class Workload {
   private int maxLength = 256 * 1024;
   private boolean discards = true;
   private int flushPercent = 6;
+  private int compressedPercent;
   private long[] hot = {};
   private long count;
 
@@ -52,6 +54,13 @@ public final class Workload {
   /// Flushes in a hundred requests; 6 unless told.
   public Workload flushPercent(int percent) {
     flushPercent = percent;
+    return this;
+  }
+
+  /// Of a hundred writes, those of one whole cluster that may shrink, written compressed to a
+  /// format that can; none unless told.
+  public Workload compressedPercent(int percent) {
+    compressedPercent = percent;
     return this;
   }
 
@@ -107,7 +116,13 @@ public final class Workload {
       lastOffset = offset;
       lastLength = length;
     }
-    if (kind < 65) {
+    if (kind < 65
+        && compressedPercent > 0
+        && random.nextInt(100) < compressedPercent
+        && disk instanceof FormatNode image
+        && image.canWriteCompressed()) {
+      writeCompressed(image, model, offset);
+    } else if (kind < 65) {
       write(disk, model, offset, length);
     } else if (kind < 75) {
       byte[] zeroes = new byte[length];
@@ -136,6 +151,21 @@ public final class Workload {
       throw new AssertionError(disk.name() + ": write left " + from.remaining() + " bytes");
     }
     model.acknowledge(offset, length);
+  }
+
+  private void writeCompressed(FormatNode image, ModelDisk model, long within)
+      throws BlockException {
+    long clusterSize = image.clusterSize();
+    lastOffset = within / clusterSize * clusterSize;
+    lastLength = (int) Math.min(clusterSize, model.size() - lastOffset);
+    byte[] bytes = content(lastLength);
+    int kept = random.nextInt(lastLength + 1); // the rest packs well
+    for (int at = kept; at < lastLength; at++) {
+      bytes[at] = (byte) (count + at / 512);
+    }
+    model.attempt(lastOffset, bytes);
+    image.writeCompressed(lastOffset, ByteBuffer.wrap(bytes));
+    model.acknowledge(lastOffset, lastLength);
   }
 
   private static void discard(BlockNode disk, ModelDisk model, long offset, int length)
