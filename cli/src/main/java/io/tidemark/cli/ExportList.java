@@ -53,7 +53,8 @@ final class ExportList implements Callable<Integer> {
   }
 
   private static String uri(NbdUri server, ExportInfo export) {
-    return new NbdUri(server.socket(), server.host(), server.port(), export.name()).toString();
+    return new NbdUri(server.socket(), server.host(), server.port(), export.name(), server.tls())
+        .toString();
   }
 
   private static Map<String, Boolean> abilities(ExportInfo export) {

@@ -40,7 +40,7 @@ final class ProvingGuest implements AutoCloseable {
   /// Connects to `target` of the domain whose guest socket this is, and begins to write. The disk
   /// must read as zeroes.
   ProvingGuest(Path socket, String target, Path proofFile, long seed) throws IOException {
-    uri = new NbdUri(Optional.of(socket), "", 0, target);
+    uri = NbdUri.unix(socket, target);
     disk = NbdClient.connect(uri, ClientOptions.defaults().withReconnectDelay(RECONNECT));
     proof = GuestProof.create(proofFile, disk.virtualSize() / GuestPattern.BLOCK, 0);
     var writer = new GuestWriter(disk, proof, seed);

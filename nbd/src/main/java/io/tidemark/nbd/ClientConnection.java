@@ -11,6 +11,8 @@ import io.tidemark.block.UnsupportedImageException;
 import java.io.EOFException;
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.nio.channels.ByteChannel;
+import java.nio.channels.GatheringByteChannel;
 import java.nio.channels.SocketChannel;
 import java.util.HashMap;
 import java.util.Map;
@@ -36,13 +38,14 @@ final class ClientConnection {
   private static final int INPUT_BYTES = 64 << 10;
 
   private final NbdUri uri;
-  private final SocketChannel channel;
+  private final SocketChannel socket;
+  private final ByteChannel channel; // the socket, or TLS over it
   private final ClientHandshake.Terms terms;
   private final Semaphore slots;
 
   private final ReentrantLock sending = new ReentrantLock(true);
   private final ByteBuffer[] outgoing = {
-    ByteBuffer.allocateDirect(Wire.Size.REQUEST), ByteBuffer.allocate(0)
+    ByteBuffer.allocateDirect(Wire.Size.EXTENDED_REQUEST), ByteBuffer.allocate(0)
   }; // under `sending`
 
   private final Map<Long, ClientRequest> waiting = new HashMap<>(); // also its lock
@@ -52,8 +55,13 @@ final class ClientConnection {
   private final ByteBuffer in = ByteBuffer.allocateDirect(INPUT_BYTES).limit(0); // the reader's
 
   private ClientConnection(
-      NbdUri uri, SocketChannel channel, ClientHandshake.Terms terms, int inFlight) {
+      NbdUri uri,
+      SocketChannel socket,
+      ByteChannel channel,
+      ClientHandshake.Terms terms,
+      int inFlight) {
     this.uri = uri;
+    this.socket = socket;
     this.channel = channel;
     this.terms = terms;
     this.slots = new Semaphore(inFlight, true);
@@ -64,18 +72,19 @@ final class ClientConnection {
     return ClientSocket.open(
         uri,
         options.connectTime(),
-        channel -> {
+        socket -> {
           ClientHandshake.Terms terms;
-          try (var stream = new PeerStream(channel, new BufferPool(0))) {
+          ByteChannel channel;
+          try (var stream = new PeerStream(socket, new BufferPool(0))) {
             var handshake = new ClientHandshake(stream, uri.toString());
-            handshake.greet();
-            handshake.structuredReplies();
-            terms = handshake.open(uri.export());
+            handshake.begin(uri);
+            terms = handshake.open(uri.export(), options.contexts());
             if (stream.in().hasRemaining()) {
               throw new NbdProtocolException(uri + ": bytes behind the handshake");
             }
+            channel = stream.channel();
           }
-          var connection = new ClientConnection(uri, channel, terms, options.inFlight());
+          var connection = new ClientConnection(uri, socket, channel, terms, options.inFlight());
           Thread.ofPlatform().name("nbd-reader " + uri).daemon().start(connection::readReplies);
           return connection;
         });
@@ -120,28 +129,48 @@ final class ClientConnection {
   private void send(ClientRequest request, long cookie) throws IOException {
     sending.lock();
     try {
+      boolean extended = terms.framing() == Framing.EXTENDED;
+      boolean write = request.type == Wire.Command.WRITE;
+      int flags = request.flags | (extended && write ? Wire.CommandFlag.PAYLOAD_LENGTH : 0);
       outgoing[0]
           .clear()
-          .putInt(Wire.Magic.REQUEST)
-          .putShort((short) request.flags)
+          .putInt(terms.framing().requestMagic())
+          .putShort((short) flags)
           .putShort((short) request.type)
           .putLong(cookie)
-          .putLong(request.offset)
-          .putInt(request.length)
-          .flip();
-      if (request.type == Wire.Command.WRITE) {
+          .putLong(request.offset);
+      if (extended) {
+        outgoing[0].putLong(request.length);
+      } else {
+        outgoing[0].putInt((int) request.length);
+      }
+      outgoing[0].flip();
+      if (write) {
         outgoing[1] = request.data;
-        while (outgoing[0].hasRemaining() || outgoing[1].hasRemaining()) {
-          channel.write(outgoing);
-        }
+        sendBoth();
         outgoing[1] = ByteBuffer.allocate(0);
       } else {
-        while (outgoing[0].hasRemaining()) {
-          channel.write(outgoing[0]);
-        }
+        sendAll(outgoing[0]);
       }
     } finally {
       sending.unlock();
+    }
+  }
+
+  private void sendBoth() throws IOException {
+    if (channel instanceof GatheringByteChannel gathering) {
+      while (outgoing[0].hasRemaining() || outgoing[1].hasRemaining()) {
+        gathering.write(outgoing);
+      }
+    } else {
+      sendAll(outgoing[0]);
+      sendAll(outgoing[1]);
+    }
+  }
+
+  private void sendAll(ByteBuffer bytes) throws IOException {
+    while (bytes.hasRemaining()) {
+      channel.write(bytes);
     }
   }
 
@@ -178,7 +207,7 @@ final class ClientConnection {
 
   private void closeChannel() {
     try {
-      channel.close();
+      socket.close();
     } catch (IOException _) {
       // Nothing depends on it.
     }
@@ -207,11 +236,23 @@ final class ClientConnection {
   private void readReply() throws IOException {
     need(4);
     int magic = in.getInt();
-    if (magic == Wire.Magic.SIMPLE_REPLY) {
+    if (magic == Wire.Magic.SIMPLE_REPLY && terms.framing() != Framing.EXTENDED) {
       need(Wire.Size.SIMPLE_REPLY - 4);
       int error = in.getInt();
       simple(in.getLong(), error);
-    } else if (magic == Wire.Magic.STRUCTURED_REPLY && terms.structured()) {
+    } else if (magic == Wire.Magic.EXTENDED_REPLY && terms.framing() == Framing.EXTENDED) {
+      need(Wire.Size.EXTENDED_CHUNK - 4);
+      int flags = Short.toUnsignedInt(in.getShort());
+      int chunk = Short.toUnsignedInt(in.getShort());
+      long cookie = in.getLong();
+      long offset = in.getLong();
+      long payload = in.getLong();
+      if (payload < 0 || offset != find(cookie).offset) {
+        throw new NbdProtocolException(
+            "chunk " + chunk + " of " + payload + " bytes for a request at " + offset);
+      }
+      structured(cookie, flags, chunk, payload);
+    } else if (magic == Wire.Magic.STRUCTURED_REPLY && terms.framing() == Framing.STRUCTURED) {
       need(Wire.Size.CHUNK - 4);
       int flags = Short.toUnsignedInt(in.getShort());
       int chunk = Short.toUnsignedInt(in.getShort());
@@ -228,11 +269,11 @@ final class ClientConnection {
     if (error != 0) {
       complain(request, error, "");
     } else if (request.type == Wire.Command.READ) {
-      if (terms.structured()) {
+      if (terms.framing().chunked()) {
         throw new NbdProtocolException("simple reply to a read");
       }
       readFully(request.data);
-      request.covered = request.lengthBytes();
+      request.covered = request.length;
     } else if (request.type == Wire.Command.BLOCK_STATUS) {
       throw new NbdProtocolException("simple reply to block status");
     }
@@ -256,7 +297,8 @@ final class ClientConnection {
         long at = in.getLong();
         zero(part(request, at, Integer.toUnsignedLong(in.getInt())));
       }
-      case Wire.Chunk.BLOCK_STATUS -> status(request, chunk, payload);
+      case Wire.Chunk.BLOCK_STATUS, Wire.Chunk.EXTENDED_BLOCK_STATUS ->
+          status(request, chunk, payload);
       default -> {
         wanted((chunk & Wire.Chunk.ERROR_BIT) != 0, chunk, payload);
         error(request, chunk, payload);
@@ -276,7 +318,7 @@ final class ClientConnection {
   /// The part of a read's buffer that a chunk fills.
   private static ByteBuffer part(ClientRequest request, long at, long count) throws IOException {
     long start = at - request.offset;
-    if (start < 0 || count <= 0 || count > request.lengthBytes() - start) {
+    if (start < 0 || count <= 0 || count > request.length - start) {
       throw new NbdProtocolException(
           "chunk at " + Long.toUnsignedString(at) + " of " + count + " bytes outside of its read");
     }
@@ -294,25 +336,36 @@ final class ClientConnection {
   }
 
   private void status(ClientRequest request, int chunk, long payload) throws IOException {
+    Framing framing = terms.framing();
+    int head = framing.statusBytes();
+    int each = framing.extentBytes();
     wanted(
         request.type == Wire.Command.BLOCK_STATUS
-            && request.extentCount() == 0
-            && payload >= 12
+            && chunk == framing.statusChunk()
+            && payload >= head + each
             && payload <= MAX_STATUS_BYTES
-            && (payload - 4) % Wire.Size.EXTENT == 0,
+            && (payload - head) % each == 0,
         chunk,
         payload);
-    need(4);
+    need(head);
     int context = in.getInt();
-    wanted(terms.allocation().isPresent() && terms.allocation().getAsInt() == context, chunk, 4);
-    for (long left = payload - 4; left > 0; left -= Wire.Size.EXTENT) {
-      need(Wire.Size.EXTENT);
-      long length = Integer.toUnsignedLong(in.getInt());
-      long flags = Integer.toUnsignedLong(in.getInt());
-      if (length == 0) {
-        throw new NbdProtocolException("extent of no length");
+    if (framing == Framing.EXTENDED) {
+      wanted(in.getInt() == (payload - head) / each, chunk, payload);
+    }
+    wanted(terms.contexts().containsValue(context), chunk, payload);
+    boolean asked = context == request.context;
+    wanted(!asked || request.extentCount() == 0, chunk, payload);
+    for (long left = payload - head; left > 0; left -= each) {
+      need(each);
+      boolean extended = framing == Framing.EXTENDED;
+      long length = extended ? in.getLong() : Integer.toUnsignedLong(in.getInt());
+      long flags = extended ? in.getLong() : Integer.toUnsignedLong(in.getInt());
+      if (length <= 0) {
+        throw new NbdProtocolException("extent of " + length + " bytes");
       }
-      request.addExtent(length, flags);
+      if (asked) {
+        request.addExtent(length, flags);
+      }
     }
   }
 
@@ -339,9 +392,9 @@ final class ClientConnection {
 
   private void end(long cookie, ClientRequest request) throws IOException {
     if (request.failure == null) {
-      if (request.type == Wire.Command.READ && request.covered != request.lengthBytes()) {
+      if (request.type == Wire.Command.READ && request.covered != request.length) {
         throw new NbdProtocolException(
-            "read of " + request.lengthBytes() + " bytes answered with " + request.covered);
+            "read of " + request.length + " bytes answered with " + request.covered);
       }
       if (request.type == Wire.Command.BLOCK_STATUS && request.extentCount() == 0) {
         throw new NbdProtocolException("block status without extents");
@@ -368,7 +421,7 @@ final class ClientConnection {
             + " at "
             + request.offset
             + " of "
-            + request.lengthBytes()
+            + request.length
             + " bytes: "
             + errno.map(NbdErrno::text).orElse("error " + error)
             + (why.isEmpty() ? "" : ": " + ServerHandshake.quote(why));

@@ -9,9 +9,11 @@ import io.tidemark.block.UnsupportedImageException;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
-import java.util.OptionalInt;
+import javax.net.ssl.SSLException;
 
 /// The client's side of the fixed newstyle handshake. Everything the server says is checked.
 ///
@@ -26,22 +28,21 @@ final class ClientHandshake {
 
   /// What was agreed on for an export.
   ///
-  /// @param structured replies come in chunks
-  /// @param allocation id of `base:allocation`, where the server answers it
-  record Terms(ExportInfo info, boolean structured, OptionalInt allocation) {}
+  /// @param contexts ids of the metadata contexts that the server answers, by name
+  record Terms(ExportInfo info, Framing framing, Map<String, Integer> contexts) {}
 
   private final PeerStream stream;
   private final String server; // for messages
   private boolean noZeroes;
-  private boolean structured;
+  private Framing framing = Framing.SIMPLE;
 
   ClientHandshake(PeerStream stream, String server) {
     this.stream = stream;
     this.server = server;
   }
 
-  /// Reads the greeting and answers it. First of all.
-  void greet() throws IOException {
+  /// Reads the greeting and answers it.
+  private void greet() throws IOException {
     need(Wire.Size.GREETING);
     ByteBuffer in = stream.in();
     long magic = in.getLong();
@@ -59,34 +60,62 @@ final class ClientHandshake {
     stream.out().putInt(Wire.Handshake.FIXED_NEWSTYLE | (noZeroes ? Wire.Handshake.NO_ZEROES : 0));
   }
 
-  /// Asks for structured replies.
-  void structuredReplies() throws IOException {
-    structured = ask(Wire.Option.STRUCTURED_REPLY, ByteBuffer.allocate(0), Wire.Rep.ACK).isEmpty();
+  /// Does what comes before a choice of export: greeting, TLS where the URI wants it, framing.
+  void begin(NbdUri uri) throws IOException {
+    greet();
+    if (uri.tls().isPresent()) {
+      NbdUri.Tls tls = uri.tls().get();
+      Optional<String> host = Optional.of(uri.host()).filter(name -> !name.isEmpty());
+      startTls(
+          TlsCredentials.client(tls.certificates(), tls.verifyPeer()),
+          tls.hostname().or(() -> host));
+    }
+    chunkedReplies();
+  }
+
+  /// Starts TLS. Behind the greeting, before anything else is agreed on.
+  private void startTls(TlsCredentials credentials, Optional<String> host) throws IOException {
+    Optional<Reply> refusal = ask(Wire.Option.STARTTLS, ByteBuffer.allocate(0), Wire.Rep.ACK);
+    if (refusal.isPresent()) {
+      throw new TransportException(server + ": the server speaks no TLS, and the URI wants it");
+    }
+    try {
+      stream.startTls(credentials.engine(host));
+    } catch (SSLException e) {
+      throw new TransportException(server + ": TLS: " + e.getMessage(), e);
+    }
+  }
+
+  /// Asks for extended headers, and where the server has none for structured replies.
+  private void chunkedReplies() throws IOException {
+    if (ask(Wire.Option.EXTENDED_HEADERS, ByteBuffer.allocate(0), Wire.Rep.ACK).isEmpty()) {
+      framing = Framing.EXTENDED;
+    } else if (ask(Wire.Option.STRUCTURED_REPLY, ByteBuffer.allocate(0), Wire.Rep.ACK).isEmpty()) {
+      framing = Framing.STRUCTURED;
+    }
   }
 
   /// Opens an export for transmission.
-  Terms open(String export) throws IOException {
-    var contexts = new ArrayList<Context>();
-    if (structured) {
-      contexts.addAll(
-          contexts(Wire.Option.SET_META_CONTEXT, export, List.of(MetaContext.ALLOCATION)));
+  ///
+  /// @param wanted metadata contexts to select; those that the server has not are left out
+  Terms open(String export, List<String> wanted) throws IOException {
+    var contexts = new HashMap<String, Integer>();
+    if (framing.chunked()) {
+      for (Context context : contexts(Wire.Option.SET_META_CONTEXT, export, wanted)) {
+        contexts.put(context.name(), context.id());
+      }
     }
-    OptionalInt allocation =
-        contexts.stream()
-            .filter(context -> context.name().equals(MetaContext.ALLOCATION))
-            .mapToInt(Context::id)
-            .findFirst();
     Optional<ExportInfo> info = info(Wire.Option.GO, export);
     if (info.isEmpty()) {
-      return new Terms(exportName(export), structured, OptionalInt.empty());
+      return new Terms(exportName(export), framing, Map.of());
     }
-    return new Terms(info.get(), structured, allocation);
+    return new Terms(info.get(), framing, Map.copyOf(contexts));
   }
 
   /// Describes an export without opening it; empty when the server does not know how.
   Optional<ExportInfo> describe(String export) throws IOException {
     Optional<ExportInfo> info = info(Wire.Option.INFO, export);
-    if (info.isEmpty() || !structured) {
+    if (info.isEmpty() || !framing.chunked()) {
       return info;
     }
     List<String> names =
@@ -267,6 +296,9 @@ final class ClientHandshake {
 
   /// For servers without GO: no way to learn why an export is refused, the connection just ends.
   private ExportInfo exportName(String export) throws IOException {
+    if (framing == Framing.EXTENDED) {
+      throw new NbdProtocolException(server + ": has extended headers and no NBD_OPT_GO");
+    }
     send(Wire.Option.EXPORT_NAME, ByteBuffer.wrap(export.getBytes(UTF_8)));
     int bytes = 10 + (noZeroes ? 0 : Wire.EXPORT_NAME_PADDING);
     if (!stream.fill(bytes)) {

@@ -14,8 +14,11 @@ final class ClientRequest {
   final int type;
   final int flags;
   final long offset;
-  final int length; // u32
+  final long length; // u32 unless headers are extended
   final ByteBuffer data; // WRITE: what is sent; READ: `length` bytes to fill; else empty
+
+  /// Block status: the context whose extents are wanted; the server may answer others too.
+  int context = -1;
 
   /// Block status: length and flags of each extent, alternating.
   private long[] extents = new long[16];
@@ -35,12 +38,8 @@ final class ClientRequest {
     this.type = type;
     this.flags = flags;
     this.offset = offset;
-    this.length = (int) length;
+    this.length = length;
     this.data = data;
-  }
-
-  long lengthBytes() {
-    return Integer.toUnsignedLong(length);
   }
 
   void addExtent(long extentLength, long extentFlags) {

@@ -20,8 +20,14 @@ import java.util.List;
 /// @param readOnly refuse changes even where the node would take them
 /// @param bitmaps offered as metadata contexts `qemu:dirty-bitmap:NAME`; they may change while they
 ///   are exported
+/// @param allocationDepth offer the metadata context `qemu:allocation-depth`
 public record Export(
-    String name, BlockNode node, String description, boolean readOnly, List<DirtyBitmap> bitmaps) {
+    String name,
+    BlockNode node,
+    String description,
+    boolean readOnly,
+    List<DirtyBitmap> bitmaps,
+    boolean allocationDepth) {
   /// Bytes in a name, a description or a context. Spec: proto.md, "Values", string lengths.
   public static final int MAX_NAME_BYTES = 4096;
 
@@ -37,6 +43,16 @@ public record Export(
             "export " + name + ": bitmap " + bitmap.name() + " is given twice");
       }
     }
+  }
+
+  /// Without `qemu:allocation-depth`.
+  public Export(
+      String name,
+      BlockNode node,
+      String description,
+      boolean readOnly,
+      List<DirtyBitmap> bitmaps) {
+    this(name, node, description, readOnly, bitmaps, false);
   }
 
   /// A writable export, as far as the node is, without bitmaps.

@@ -35,6 +35,7 @@ public final class ExportServer implements AutoCloseable {
   private static final Duration LAST_CALL = Duration.ofSeconds(2);
 
   private final ServerLimits limits;
+  private final Optional<ServerTls> tls;
   private final BufferPool pool;
   private final Object lock = new Object();
 
@@ -57,7 +58,13 @@ public final class ExportServer implements AutoCloseable {
   }
 
   public ExportServer(ServerLimits limits) {
+    this(limits, Optional.empty());
+  }
+
+  /// @param tls offered to clients, or required of them
+  public ExportServer(ServerLimits limits, Optional<ServerTls> tls) {
     this.limits = limits;
+    this.tls = tls;
     this.pool = new BufferPool(limits.bufferBytes());
   }
 
@@ -69,10 +76,14 @@ public final class ExportServer implements AutoCloseable {
     start(new ServerListener(channel, Optional.of(path), path.toString()));
   }
 
-  /// Listens on a TCP loopback address (others are refused: there is no TLS yet); port 0 takes a
-  /// free one. Returns the address taken.
+  /// Listens on a TCP address; port 0 takes a free one. Any but a loopback address is refused
+  /// unless TLS is required. Returns the address taken.
   public InetSocketAddress listen(InetSocketAddress address) throws IOException {
-    if (address.isUnresolved() || !address.getAddress().isLoopbackAddress()) {
+    if (address.isUnresolved()) {
+      throw new IOException(address + ": unknown host");
+    }
+    boolean sealed = tls.isPresent() && tls.get().required();
+    if (!sealed && !address.getAddress().isLoopbackAddress()) {
       throw new IOException(
           address + ": not a loopback address, and others are served with TLS only");
     }
@@ -247,7 +258,7 @@ public final class ExportServer implements AutoCloseable {
     }
     long deadline = System.nanoTime() + limits.handshakeTime().toNanos();
     try {
-      connection = new ServerConnection(owner, accepted.channel(), pool, name, deadline);
+      connection = new ServerConnection(owner, tls, accepted.channel(), pool, name, deadline);
     } catch (OutOfMemoryError e) { // no more direct memory
       LOG.log(Level.WARNING, "{0}: no buffers for it: {1}", name, e.getMessage());
       accepted.close();

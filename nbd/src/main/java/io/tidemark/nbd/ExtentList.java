@@ -5,6 +5,7 @@ import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.ByteRange;
 import io.tidemark.block.DirtyBitmap;
+import io.tidemark.block.Extent;
 import io.tidemark.block.Extents;
 import java.nio.ByteBuffer;
 import java.util.Optional;
@@ -16,24 +17,40 @@ import java.util.Optional;
 final class ExtentList {
   private final ByteBuffer out;
   private final int max;
+  private final boolean wide; // 64-bit lengths and flags
   private int count;
   private int lastFlags;
   private long lastLength;
 
   /// @param max extents at most, at least 1; `out` has room for them
-  ExtentList(ByteBuffer out, int max) {
+  /// @param framing decides how wide an extent is; unless extended, a range has at most 2^32 - 1
+  ///   bytes
+  ExtentList(ByteBuffer out, int max, Framing framing) {
     this.out = out;
     this.max = max;
+    this.wide = framing == Framing.EXTENDED;
   }
 
-  /// `base:allocation` of a range of at most 2^32 - 1 bytes.
+  /// `base:allocation` of a range.
   void allocation(BlockNode node, long offset, long length) throws BlockException {
     Extents.walk(
         node, offset, length, (extent, _, _) -> add(extent.length(), Allocation.flags(extent)));
     finish();
   }
 
-  /// `qemu:dirty-bitmap` of such a range. What lies past the bitmap's end counts as dirty.
+  /// `qemu:allocation-depth` of a range: 0 where no layer of the chain holds anything, 1 where the
+  /// top does, 2 where its backing node does, and so on.
+  void depth(BlockNode node, long offset, long length) throws BlockException {
+    Extents.walk(
+        node,
+        offset,
+        length,
+        (extent, depth, _) ->
+            add(extent.length(), extent.state() == Extent.State.UNALLOCATED ? 0 : depth + 1));
+    finish();
+  }
+
+  /// `qemu:dirty-bitmap` of a range. What lies past the bitmap's end counts as dirty.
   void dirty(DirtyBitmap bitmap, long offset, long length) {
     long end = offset + length;
     long at = offset;
@@ -84,7 +101,11 @@ final class ExtentList {
   }
 
   private void put() {
-    out.putInt((int) lastLength).putInt(lastFlags);
+    if (wide) {
+      out.putLong(lastLength).putLong(lastFlags);
+    } else {
+      out.putInt((int) lastLength).putInt(lastFlags);
+    }
     count++;
     lastLength = 0;
   }

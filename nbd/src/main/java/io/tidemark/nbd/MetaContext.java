@@ -10,8 +10,9 @@ import org.jspecify.annotations.Nullable;
 ///
 /// @param id chosen by the server, unique within the connection
 /// @param name on the wire
-/// @param bitmap what answers; null for `base:allocation`
+/// @param bitmap what answers for a `qemu:dirty-bitmap:`, else null
 record MetaContext(int id, String name, @Nullable DirtyBitmap bitmap) {
   static final String ALLOCATION = "base:allocation";
+  static final String DEPTH = "qemu:allocation-depth";
   static final String BITMAP_PREFIX = "qemu:dirty-bitmap:";
 }

@@ -8,15 +8,18 @@ import io.tidemark.block.ExtentVisitor;
 import io.tidemark.block.ReadOnlyNodeException;
 import io.tidemark.block.TransportException;
 import io.tidemark.block.ZeroMode;
+import java.lang.System.Logger;
+import java.lang.System.Logger.Level;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.locks.ReentrantReadWriteLock;
+import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 
 /// An export of an NBD server as a block node. Any thread may call any method; requests of several
-/// threads are in flight together on one connection.
+/// threads are in flight together, on one connection or on several.
 ///
 /// A lost connection is made anew by the next request, and requests that had no reply are sent
 /// again: they are idempotent. While the server is away requests wait up to
@@ -31,32 +34,21 @@ import org.jspecify.annotations.Nullable;
 /// minimum block would not allow are widened: reads by more bytes, writes by reading the edges
 /// first, alone.
 public final class NbdClient implements BlockNode {
-  /// Bytes of one zeroing or block status request; their lengths are 32 bits wide.
+  private static final Logger LOG = System.getLogger(NbdClient.class.getName());
+
+  /// Bytes of one zeroing or block status request whose length is 32 bits wide.
   private static final long MAX_RANGE = 1L << 30;
 
-  /// Connections that one request may see lost: it could be what the server dies of.
-  static final int MAX_ATTEMPTS = 10;
-
   private static final int ZEROES_BYTES = 256 << 10;
-  private static final long FIRST_PAUSE_MILLIS = 20;
-  private static final long LONGEST_PAUSE_MILLIS = 500;
 
   private final NbdUri uri;
-  private final ClientOptions options;
   private final ExportInfo info;
 
   /// Where the minimum block is larger than a byte: shared by aligned changes, exclusive for
   /// read-modify-write.
   private final ReentrantReadWriteLock edges = new ReentrantReadWriteLock();
 
-  private final Object lock = new Object();
-  private ClientConnection connection; // under `lock`
-  private boolean connecting; // under `lock`: a caller is at it
-  private long lostSince; // under `lock`: nanoTime, while the connection is lost
-  private boolean lossSeen; // under `lock`: lostSince counts
-  private boolean closed; // under `lock`
-  private long failedReconnects; // under `lock`
-  private String lastFailure = ""; // under `lock`: of the last of them
+  private final List<ClientLink> links; // at least one
 
   /// Connects with [ClientOptions#defaults].
   public static NbdClient connect(NbdUri uri) throws BlockException {
@@ -70,7 +62,18 @@ public final class NbdClient implements BlockNode {
   /// @throws io.tidemark.block.UnsupportedImageException when the server speaks an old protocol or
   ///   wants TLS
   public static NbdClient connect(NbdUri uri, ClientOptions options) throws BlockException {
-    return new NbdClient(uri, options, ClientConnection.open(uri, options));
+    var links = new ArrayList<ClientLink>();
+    links.add(ClientLink.open(uri, options));
+    int wanted = links.getFirst().info().canMultiConn() ? options.connections() : 1;
+    while (links.size() < wanted) {
+      try {
+        links.add(ClientLink.open(uri, options));
+      } catch (BlockException e) { // as many as the server lets in
+        LOG.log(Level.DEBUG, "{0}: {1} connections, not {2}: {3}", uri, links.size(), wanted, e);
+        break;
+      }
+    }
+    return new NbdClient(uri, links);
   }
 
   /// What a server offers: every export of its list, described, without opening one. The URI's
@@ -83,8 +86,7 @@ public final class NbdClient implements BlockNode {
           try (channel;
               var stream = new PeerStream(channel, new BufferPool(0))) {
             var handshake = new ClientHandshake(stream, uri.toString());
-            handshake.greet();
-            handshake.structuredReplies();
+            handshake.begin(uri);
             var described = new ArrayList<ExportInfo>();
             for (ClientHandshake.Listed listed : handshake.list()) {
               Optional<ExportInfo> info = handshake.describe(listed.name());
@@ -99,11 +101,10 @@ public final class NbdClient implements BlockNode {
         });
   }
 
-  private NbdClient(NbdUri uri, ClientOptions options, ClientConnection connection) {
+  private NbdClient(NbdUri uri, List<ClientLink> links) {
     this.uri = uri;
-    this.options = options;
-    this.connection = connection;
-    this.info = connection.terms().info();
+    this.links = List.copyOf(links);
+    this.info = links.getFirst().info();
   }
 
   /// What the server said of the export.
@@ -229,11 +230,17 @@ public final class NbdClient implements BlockNode {
           case NO_UNMAP -> Wire.CommandFlag.NO_HOLE;
         };
     while (at < end) {
-      long count = Math.min(end - at, MAX_RANGE);
       long from = at;
-      perform(() ->
-          new ClientRequest(Wire.Command.WRITE_ZEROES, flags, from, count, ByteBuffer.allocate(0)));
-      at += count;
+      at +=
+          link()
+              .perform(terms ->
+                  new ClientRequest(
+                      Wire.Command.WRITE_ZEROES,
+                      flags,
+                      from,
+                      Math.min(end - from, maxRange(terms)),
+                      ByteBuffer.allocate(0)))
+              .length;
     }
   }
 
@@ -256,38 +263,79 @@ public final class NbdClient implements BlockNode {
   /// reads as, everything is data.
   @Override
   public void extents(long offset, long length, ExtentVisitor visitor) throws BlockException {
+    boolean known =
+        status(
+            MetaContext.ALLOCATION,
+            offset,
+            length,
+            (at, count, flags) -> {
+              boolean zero = (flags & Wire.State.ZERO) != 0;
+              Extent.State state = zero ? Extent.State.ZERO : Extent.State.DATA;
+              return visitor.visit(new Extent(at, count, state, -1, false));
+            });
+    if (!known && length > 0) {
+      visitor.visit(new Extent(offset, length, Extent.State.DATA, -1, false));
+    }
+  }
+
+  /// Takes what a metadata context says of a range, piece by piece.
+  @FunctionalInterface
+  public interface StatusVisitor {
+    /// Returns whether to go on.
+    ///
+    /// @param flags as the context defines them
+    boolean visit(long offset, long length, long flags) throws BlockException;
+  }
+
+  /// Asks one of the contexts of [ClientOptions#contexts], or `base:allocation`, about a range.
+  /// Returns false, without a visit, where the server does not answer that context.
+  public boolean status(String context, long offset, long length, StatusVisitor visitor)
+      throws BlockException {
     checkRange(offset, length);
     long at = offset;
     long end = offset + length;
     while (at < end) {
       long aligned = at & ~(info.minBlock() - 1L);
-      long count = Math.min(roundUp(end) - aligned, MAX_RANGE);
-      ClientRequest answer =
-          perform(
-              () ->
-                  new ClientRequest(
-                      Wire.Command.BLOCK_STATUS, 0, aligned, count, ByteBuffer.allocate(0)),
-              connected -> connected.terms().allocation().isPresent());
+      ClientRequest answer = askStatus(context, aligned, roundUp(end) - aligned);
       if (answer == null) {
-        visitor.visit(new Extent(at, end - at, Extent.State.DATA, -1, false));
-        return;
+        return false;
       }
       long start = aligned;
-      for (int i = 0; i < answer.extentCount() && at < end && start < aligned + count; i++) {
+      for (int i = 0; i < answer.extentCount() && at < end; i++) {
         // The last extent may pass the range that was asked for. Spec: REPLY_TYPE_BLOCK_STATUS
-        long stop = Math.min(start + answer.extentLength(i), aligned + count);
-        long to = Math.min(stop, end);
+        long count = Math.min(answer.extentLength(i), info.size() - start);
+        long to = Math.min(start + count, end);
         if (to > at) {
-          boolean zero = (answer.extentFlags(i) & Wire.State.ZERO) != 0;
-          Extent.State state = zero ? Extent.State.ZERO : Extent.State.DATA;
-          if (!visitor.visit(new Extent(at, to - at, state, -1, false))) {
-            return;
+          if (!visitor.visit(at, to - at, answer.extentFlags(i))) {
+            return true;
           }
           at = to;
         }
-        start = stop;
+        start += count;
       }
     }
+    return true;
+  }
+
+  /// Bytes of the largest zeroing or block status request.
+  private static long maxRange(ClientHandshake.Terms terms) {
+    return terms.framing() == Framing.EXTENDED ? Long.MAX_VALUE : MAX_RANGE;
+  }
+
+  /// Null where the server does not answer the context.
+  private @Nullable ClientRequest askStatus(String context, long offset, long length)
+      throws BlockException {
+    return link()
+        .performIf(
+            terms -> {
+              long count = Math.min(length, maxRange(terms));
+              var request =
+                  new ClientRequest(
+                      Wire.Command.BLOCK_STATUS, 0, offset, count, ByteBuffer.allocate(0));
+              request.context = terms.contexts().getOrDefault(context, -1);
+              return request;
+            },
+            connected -> connected.terms().contexts().containsKey(context));
   }
 
   // ---- ranges
@@ -354,174 +402,20 @@ public final class NbdClient implements BlockNode {
     }
   }
 
-  // ---- the connection
+  // ---- connections
 
-  private interface Making {
-    /// A fresh request, for each time it is sent.
-    ClientRequest make();
+  /// Threads keep to a connection of their own, as far as there are enough.
+  private ClientLink link() {
+    return links.get((int) (Thread.currentThread().threadId() % links.size()));
   }
 
-  private interface Condition {
-    boolean holds(ClientConnection connected);
-  }
-
-  private void perform(Making request) throws BlockException {
-    perform(request, _ -> true);
-  }
-
-  /// Sends a request until it is answered; null when the connection cannot carry it.
-  private @Nullable ClientRequest perform(Making making, Condition condition)
-      throws BlockException {
-    for (int attempt = 1; ; attempt++) {
-      ClientConnection connected = connection();
-      if (!condition.holds(connected)) {
-        return null;
-      }
-      ClientRequest request = making.make();
-      try {
-        connected.call(request);
-        return request;
-      } catch (ConnectionLostException e) {
-        if (!mayRetry(e) || attempt == MAX_ATTEMPTS) {
-          throw new TransportException(e.text(), e);
-        }
-      }
-    }
-  }
-
-  /// Notes a loss; false when requests are not to be sent again.
-  private boolean mayRetry(ConnectionLostException loss) throws BlockException {
-    synchronized (lock) {
-      if (closed) {
-        throw new TransportException(uri + ": closed", loss);
-      }
-      noteLoss();
-      return !options.reconnectDelay().isZero()
-          && !loss.byProtocol()
-          && !Thread.currentThread().isInterrupted();
-    }
-  }
-
-  private void noteLoss() {
-    if (!lossSeen) {
-      lossSeen = true;
-      lostSince = System.nanoTime();
-    }
-  }
-
-  /// The live connection; makes it anew, or waits for the caller who does.
-  private ClientConnection connection() throws BlockException {
-    synchronized (lock) {
-      boolean interrupted = false;
-      long failedBefore = failedReconnects;
-      while (connecting && !closed) {
-        try {
-          lock.wait();
-        } catch (InterruptedException _) {
-          interrupted = true;
-        }
-      }
-      if (interrupted) {
-        Thread.currentThread().interrupt();
-      }
-      if (closed) {
-        throw new TransportException(uri + ": closed");
-      }
-      if (connection.alive()) {
-        return connection;
-      }
-      if (failedReconnects != failedBefore) { // who waits for an attempt shares its end
-        throw new TransportException(lastFailure);
-      }
-      noteLoss();
-      connecting = true;
-    }
-    ClientConnection fresh = null;
-    String failure = uri + ": not reconnected";
-    try {
-      fresh = reconnect();
-      return fresh;
-    } catch (BlockException e) {
-      failure = String.valueOf(e.getMessage());
-      throw e;
-    } finally {
-      synchronized (lock) {
-        connecting = false;
-        if (fresh != null) {
-          connection = fresh;
-          lossSeen = false;
-          if (closed) {
-            fresh.close();
-          }
-        } else {
-          failedReconnects++;
-          lastFailure = failure;
-        }
-        lock.notifyAll();
-      }
-    }
-  }
-
-  /// Tries until the delay since the loss is over, at least once.
-  private ClientConnection reconnect() throws BlockException {
-    long pauseMillis = FIRST_PAUSE_MILLIS;
-    while (true) {
-      try {
-        ClientConnection fresh = ClientConnection.open(uri, options);
-        checkUnchanged(fresh);
-        return fresh;
-      } catch (BlockException e) {
-        synchronized (lock) {
-          long leftMillis =
-              (lostSince + options.reconnectDelay().toNanos() - System.nanoTime()) / 1_000_000;
-          if (closed || leftMillis <= 0 || Thread.currentThread().isInterrupted()) {
-            throw new TransportException(uri + ": the server is away: " + e.getMessage(), e);
-          }
-          pause(Math.min(pauseMillis, leftMillis));
-        }
-        pauseMillis = Math.min(2 * pauseMillis, LONGEST_PAUSE_MILLIS);
-      }
-    }
-  }
-
-  /// Waits on `lock`, which is held; ends early on close.
-  private void pause(long millis) {
-    long deadline = System.nanoTime() + millis * 1_000_000;
-    try {
-      long left = millis;
-      while (!closed && left > 0) {
-        lock.wait(left);
-        left = (deadline - System.nanoTime()) / 1_000_000;
-      }
-    } catch (InterruptedException _) {
-      Thread.currentThread().interrupt();
-    }
-  }
-
-  private void checkUnchanged(ClientConnection fresh) throws BlockException {
-    ExportInfo now = fresh.terms().info();
-    int lostFlags = info.transmissionFlags() & ~now.transmissionFlags();
-    boolean lessWritable = now.readOnly() && !info.readOnly();
-    if (now.size() != info.size()
-        || now.minBlock() > info.minBlock()
-        || now.maxPayload() < info.maxPayload()
-        || lessWritable
-        || (lostFlags & (Wire.Flag.SEND_FLUSH | Wire.Flag.SEND_WRITE_ZEROES)) != 0) {
-      fresh.close();
-      throw new TransportException(
-          uri + ": the export came back as another: " + now + ", was " + info);
-    }
+  private void perform(Supplier<ClientRequest> request) throws BlockException {
+    link().perform(_ -> request.get());
   }
 
   /// Disconnects. Requests under way fail.
   @Override
   public void close() {
-    ClientConnection last;
-    synchronized (lock) {
-      closed = true;
-      last = connection;
-      lock.notifyAll();
-    }
-    last.close();
+    links.forEach(ClientLink::close);
   }
 }

@@ -9,9 +9,12 @@ import java.nio.ByteBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Optional;
 
-/// Where an export is: `nbd://HOST[:PORT]/EXPORT` or `nbd+unix:///EXPORT?socket=PATH`.
+/// Where an export is: `nbd://HOST[:PORT]/EXPORT` or `nbd+unix:///EXPORT?socket=PATH`, and with TLS
+/// `nbds://` or `nbds+unix://`, where the query may have `tls-certificates=FOLDER`,
+/// `tls-verify-peer=false` and `tls-hostname=NAME`.
 ///
 /// Spec: doc/uri.md of the NBD project.
 ///
@@ -19,19 +22,36 @@ import java.util.Optional;
 /// @param host name or address for TCP (IPv6 without brackets), empty for a unix socket
 /// @param port TCP port, 0 for a unix socket
 /// @param export decoded export name, empty for the default export
-public record NbdUri(Optional<Path> socket, String host, int port, String export) {
+/// @param tls how TLS is spoken; absent: not at all
+public record NbdUri(
+    Optional<Path> socket, String host, int port, String export, Optional<Tls> tls) {
+  /// What a URI says of TLS.
+  ///
+  /// @param certificates folder for [TlsCredentials#client]; absent: the system's authorities
+  /// @param verifyPeer whether the server must prove who it is
+  /// @param hostname whose certificate it must show; absent: the URI's host, and on a unix socket
+  ///   any that the authority signed
+  public record Tls(Optional<Path> certificates, boolean verifyPeer, Optional<String> hostname) {}
+
   /// Spec: IANA, service "nbd".
   public static final int DEFAULT_PORT = 10809;
 
   private static final String TCP = "nbd://";
   private static final String UNIX = "nbd+unix://";
+  private static final String TCP_TLS = "nbds://";
+  private static final String UNIX_TLS = "nbds+unix://";
 
   public static NbdUri unix(Path socket, String export) {
-    return new NbdUri(Optional.of(socket), "", 0, export);
+    return new NbdUri(Optional.of(socket), "", 0, export, Optional.empty());
   }
 
   public static NbdUri tcp(String host, int port, String export) {
-    return new NbdUri(Optional.empty(), host, port, export);
+    return new NbdUri(Optional.empty(), host, port, export, Optional.empty());
+  }
+
+  /// The same place, reached with TLS.
+  public NbdUri withTls(Tls value) {
+    return new NbdUri(socket, host, port, export, Optional.of(value));
   }
 
   /// Whether `text` starts as an NBD URI does, of a kind that is known here or not.
@@ -42,7 +62,7 @@ public record NbdUri(Optional<Path> socket, String host, int port, String export
   /// Reads a URI.
   ///
   /// @throws UnsupportedImageException when it is malformed, or of a kind that is not spoken
-  ///   (`nbds:`, `nbd+vsock:`)
+  ///   (`nbd+vsock:`)
   public static NbdUri parse(String text) throws UnsupportedImageException {
     if (text.regionMatches(true, 0, TCP, 0, TCP.length())) {
       return parseTcp(text, Parts.of(text, text.substring(TCP.length())));
@@ -50,7 +70,34 @@ public record NbdUri(Optional<Path> socket, String host, int port, String export
     if (text.regionMatches(true, 0, UNIX, 0, UNIX.length())) {
       return parseUnix(text, Parts.of(text, text.substring(UNIX.length())));
     }
-    throw malformed(text, "scheme is neither nbd nor nbd+unix");
+    if (text.regionMatches(true, 0, TCP_TLS, 0, TCP_TLS.length())) {
+      Parts parts = Parts.of(text, text.substring(TCP_TLS.length()));
+      return parseTcp(text, parts).withTls(parseTls(text, parts));
+    }
+    if (text.regionMatches(true, 0, UNIX_TLS, 0, UNIX_TLS.length())) {
+      Parts parts = Parts.of(text, text.substring(UNIX_TLS.length()));
+      return parseUnix(text, parts).withTls(parseTls(text, parts));
+    }
+    throw malformed(text, "scheme is none of nbd, nbds, nbd+unix, nbds+unix");
+  }
+
+  private static Tls parseTls(String text, Parts parts) throws UnsupportedImageException {
+    Optional<String> folder = parts.parameter(text, "tls-certificates");
+    String verify = parts.parameter(text, "tls-verify-peer").orElse("true");
+    if (!verify.matches("true|false|1|0")) {
+      throw malformed(text, "tls-verify-peer=" + verify + ", wanted true or false");
+    }
+    if (parts.parameter(text, "tls-psk-file").isPresent()) {
+      throw malformed(text, "tls-psk-file: there are no pre-shared keys here, use certificates");
+    }
+    try {
+      return new Tls(
+          folder.map(Path::of),
+          verify.equals("true") || verify.equals("1"),
+          parts.parameter(text, "tls-hostname"));
+    } catch (InvalidPathException e) {
+      throw malformed(text, "tls-certificates: " + e.getReason());
+    }
   }
 
   private static NbdUri parseTcp(String text, Parts parts) throws UnsupportedImageException {
@@ -82,17 +129,15 @@ public record NbdUri(Optional<Path> socket, String host, int port, String export
     if (!parts.authority.isEmpty()) {
       throw malformed(text, "host in a unix socket's URI");
     }
-    for (String parameter : parts.query.split("&")) {
-      if (parameter.startsWith("socket=")) {
-        String path = decode(text, parameter.substring("socket=".length()));
-        try {
-          return unix(Path.of(path), parts.export);
-        } catch (InvalidPathException e) {
-          throw malformed(text, "socket path: " + e.getReason());
-        }
-      }
+    Optional<String> path = parts.parameter(text, "socket");
+    if (path.isEmpty()) {
+      throw malformed(text, "no socket=PATH");
     }
-    throw malformed(text, "no socket=PATH");
+    try {
+      return unix(Path.of(path.get()), parts.export);
+    } catch (InvalidPathException e) {
+      throw malformed(text, "socket path: " + e.getReason());
+    }
   }
 
   /// The pieces of what follows `//`, the export name decoded.
@@ -108,6 +153,16 @@ public record NbdUri(Optional<Path> socket, String host, int port, String export
         throw malformed(text, "export name longer than " + Export.MAX_NAME_BYTES + " bytes");
       }
       return new Parts(authority, export, query);
+    }
+
+    /// The first parameter of that name, decoded.
+    Optional<String> parameter(String text, String name) throws UnsupportedImageException {
+      for (String parameter : query.split("[&;]")) {
+        if (parameter.startsWith(name + "=")) {
+          return Optional.of(decode(text, parameter.substring(name.length() + 1)));
+        }
+      }
+      return Optional.empty();
     }
   }
 
@@ -145,11 +200,28 @@ public record NbdUri(Optional<Path> socket, String host, int port, String export
   @Override
   public String toString() {
     String name = escape(export);
+    var query = new ArrayList<String>();
+    socket.ifPresent(path -> query.add("socket=" + escape(path.toString())));
+    if (tls.isPresent()) {
+      tls.get()
+          .certificates()
+          .ifPresent(f -> query.add("tls-certificates=" + escape(f.toString())));
+      tls.get().hostname().ifPresent(host -> query.add("tls-hostname=" + escape(host)));
+      if (!tls.get().verifyPeer()) {
+        query.add("tls-verify-peer=false");
+      }
+    }
+    String parameters = query.isEmpty() ? "" : "?" + String.join("&", query);
     if (socket.isPresent()) {
-      return UNIX + "/" + name + "?socket=" + escape(socket.get().toString());
+      return (tls.isPresent() ? UNIX_TLS : UNIX) + "/" + name + parameters;
     }
     String where = host.indexOf(':') >= 0 ? "[" + host + "]" : escape(host);
-    return TCP + where + (port == DEFAULT_PORT ? "" : ":" + port) + "/" + name;
+    return (tls.isPresent() ? TCP_TLS : TCP)
+        + where
+        + (port == DEFAULT_PORT ? "" : ":" + port)
+        + "/"
+        + name
+        + parameters;
   }
 
   private static String escape(String plain) {

@@ -3,8 +3,10 @@ package io.tidemark.nbd;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.nio.channels.ByteChannel;
 import java.nio.channels.SocketChannel;
 import java.util.Optional;
+import javax.net.ssl.SSLEngine;
 
 /// The two buffers between a connection's thread and its socket.
 ///
@@ -15,18 +17,37 @@ import java.util.Optional;
 /// Buffers start small and grow when a request or a burst does not fit. Used by one thread, but for
 /// [#stopReading] and [#close].
 final class PeerStream implements AutoCloseable {
-  private final SocketChannel channel;
+  private final SocketChannel socket;
   private final BufferPool pool;
+  private ByteChannel channel; // the socket, or TLS over it; changed by the owning thread
   private ByteBuffer in; // position to limit: read and not yet used
   private ByteBuffer out; // start to position: to be sent
   private boolean burst; // the last read filled the buffer
   private volatile boolean stopped;
 
-  PeerStream(SocketChannel channel, BufferPool pool) {
-    this.channel = channel;
+  PeerStream(SocketChannel socket, BufferPool pool) {
+    this.socket = socket;
+    this.channel = socket;
     this.pool = pool;
     this.in = pool.small().limit(0);
     this.out = pool.small();
+  }
+
+  /// Sends what waits, and speaks TLS from now on.
+  ///
+  /// @throws NbdProtocolException when the peer sent something before TLS that would be taken for
+  ///   something said under it
+  void startTls(SSLEngine engine) throws IOException {
+    if (in.hasRemaining()) {
+      throw new NbdProtocolException(in.remaining() + " bytes in the clear behind STARTTLS");
+    }
+    flush();
+    channel = TlsChannel.open(socket, engine);
+  }
+
+  /// What bytes travel over: the socket, or TLS over it.
+  ByteChannel channel() {
+    return channel;
   }
 
   /// Unread bytes, from position to limit. The caller moves the position past what it used, and
@@ -142,7 +163,7 @@ final class PeerStream implements AutoCloseable {
   /// From any thread: what was received is still served, nothing more is read.
   void stopReading() throws IOException {
     stopped = true;
-    channel.shutdownInput();
+    socket.shutdownInput();
   }
 
   /// From the owning thread, when it is done: gives the buffers back.

@@ -7,6 +7,7 @@ import java.lang.System.Logger.Level;
 import java.nio.channels.ClosedChannelException;
 import java.nio.channels.SocketChannel;
 import java.util.Optional;
+import javax.net.ssl.SSLException;
 
 /// One client, on one platform thread from its first byte to its last.
 final class ServerConnection implements Runnable {
@@ -22,6 +23,7 @@ final class ServerConnection implements Runnable {
   }
 
   private final Owner owner;
+  private final Optional<ServerTls> tls;
   private final SocketChannel channel;
   private final PeerStream stream;
   private final String name;
@@ -30,8 +32,14 @@ final class ServerConnection implements Runnable {
   /// @param name for the log
   /// @param deadline `System.nanoTime()` by which an export must be open
   ServerConnection(
-      Owner owner, SocketChannel channel, BufferPool pool, String name, long deadline) {
+      Owner owner,
+      Optional<ServerTls> tls,
+      SocketChannel channel,
+      BufferPool pool,
+      String name,
+      long deadline) {
     this.owner = owner;
+    this.tls = tls;
     this.channel = channel;
     this.stream = new PeerStream(channel, pool);
     this.name = name;
@@ -46,7 +54,7 @@ final class ServerConnection implements Runnable {
   public void run() {
     try {
       Optional<ServerHandshake.Opened> opened =
-          new ServerHandshake(stream, owner.exportsFor(this)).run();
+          new ServerHandshake(stream, owner.exportsFor(this), tls).run();
       if (opened.isPresent()) {
         LOG.log(
             Level.DEBUG,
@@ -57,6 +65,8 @@ final class ServerConnection implements Runnable {
       }
     } catch (NbdProtocolException e) {
       LOG.log(Level.INFO, "{0}: dropped: {1}", name, e.getMessage());
+    } catch (SSLException e) {
+      LOG.log(Level.INFO, "{0}: dropped: TLS: {1}", name, e.getMessage());
     } catch (ClosedChannelException _) {
       LOG.log(Level.DEBUG, "{0}: closed here", name);
     } catch (IOException e) {

@@ -26,7 +26,7 @@ final class ServerHandshake {
   ///
   /// @param size of the export, as the client was told
   /// @param contexts in the order of their ids
-  record Opened(Export export, long size, boolean structured, List<MetaContext> contexts) {}
+  record Opened(Export export, long size, Framing framing, List<MetaContext> contexts) {}
 
   /// Where exports are found.
   interface Exports {
@@ -40,14 +40,17 @@ final class ServerHandshake {
 
   private final PeerStream stream;
   private final Exports exports;
+  private final Optional<ServerTls> tls;
+  private boolean secure; // TLS runs
   private boolean noZeroes;
-  private boolean structured;
+  private Framing framing = Framing.SIMPLE;
   private String contextsOf = "";
   private List<MetaContext> contexts = List.of();
 
-  ServerHandshake(PeerStream stream, Exports exports) {
+  ServerHandshake(PeerStream stream, Exports exports, Optional<ServerTls> tls) {
     this.stream = stream;
     this.exports = exports;
+    this.tls = tls;
   }
 
   /// Speaks with the client until it opens an export; empty when it leaves without.
@@ -125,6 +128,16 @@ final class ServerHandshake {
     byte[] bytes = new byte[(int) length];
     stream.in().get(bytes);
     ByteBuffer data = ByteBuffer.wrap(bytes);
+    if (tls.isPresent()
+        && tls.get().required()
+        && !secure
+        && option != Wire.Option.STARTTLS
+        && option != Wire.Option.ABORT) {
+      if (option == Wire.Option.EXPORT_NAME) {
+        throw new NbdProtocolException("NBD_OPT_EXPORT_NAME without TLS, which is required");
+      }
+      return refuse(option, Wire.Rep.ERR_TLS_REQD, "TLS is required");
+    }
     return switch (option) {
       case Wire.Option.EXPORT_NAME -> exportName(data);
       case Wire.Option.ABORT -> {
@@ -135,16 +148,37 @@ final class ServerHandshake {
       case Wire.Option.INFO, Wire.Option.GO -> info(option, data);
       case Wire.Option.STRUCTURED_REPLY -> structuredReply(data);
       case Wire.Option.LIST_META_CONTEXT, Wire.Option.SET_META_CONTEXT -> meta(option, data);
-      case Wire.Option.STARTTLS ->
-          data.hasRemaining()
-              ? refuse(option, Wire.Rep.ERR_INVALID, "option takes no data")
-              : refuse(option, Wire.Rep.ERR_POLICY, "no TLS here");
-      // EXTENDED_HEADERS belongs here once 64-bit requests are read by ServerTransmission.
+      case Wire.Option.STARTTLS -> startTls(data);
+      case Wire.Option.EXTENDED_HEADERS -> extendedHeaders(data);
       default -> refuse(option, Wire.Rep.ERR_UNSUP, "unknown option");
     };
   }
 
+  /// Starts TLS; what was agreed on in the clear is forgotten.
+  ///
+  /// Spec: proto.md, NBD_OPT_STARTTLS, "TLS support".
+  private Step startTls(ByteBuffer data) throws IOException {
+    if (data.hasRemaining()) {
+      return refuse(Wire.Option.STARTTLS, Wire.Rep.ERR_INVALID, "option takes no data");
+    }
+    if (secure) {
+      return refuse(Wire.Option.STARTTLS, Wire.Rep.ERR_INVALID, "TLS runs already");
+    }
+    if (tls.isEmpty()) {
+      return refuse(Wire.Option.STARTTLS, Wire.Rep.ERR_POLICY, "no TLS here");
+    }
+    reply(Wire.Option.STARTTLS, Wire.Rep.ACK, 0);
+    stream.startTls(tls.get().credentials().engine(Optional.empty()));
+    secure = true;
+    framing = Framing.SIMPLE;
+    contexts = List.of();
+    return NEXT;
+  }
+
   private Step exportName(ByteBuffer data) throws IOException {
+    if (framing == Framing.EXTENDED) {
+      throw new NbdProtocolException("NBD_OPT_EXPORT_NAME although extended headers are agreed on");
+    }
     if (data.remaining() > Export.MAX_NAME_BYTES) {
       throw new NbdProtocolException("export name of " + data.remaining() + " bytes");
     }
@@ -181,8 +215,27 @@ final class ServerHandshake {
     if (data.hasRemaining()) {
       return refuse(Wire.Option.STRUCTURED_REPLY, Wire.Rep.ERR_INVALID, "option takes no data");
     }
-    structured = true;
+    if (framing == Framing.EXTENDED) {
+      return refuse(
+          Wire.Option.STRUCTURED_REPLY,
+          Wire.Rep.ERR_EXT_HEADER_REQD,
+          "extended headers are agreed on");
+    }
+    framing = Framing.STRUCTURED;
     reply(Wire.Option.STRUCTURED_REPLY, Wire.Rep.ACK, 0);
+    return NEXT;
+  }
+
+  private Step extendedHeaders(ByteBuffer data) throws IOException {
+    if (data.hasRemaining()) {
+      return refuse(Wire.Option.EXTENDED_HEADERS, Wire.Rep.ERR_INVALID, "option takes no data");
+    }
+    if (framing == Framing.EXTENDED) {
+      return refuse(Wire.Option.EXTENDED_HEADERS, Wire.Rep.ERR_INVALID, "agreed on already");
+    }
+    framing = Framing.EXTENDED;
+    contexts = List.of();
+    reply(Wire.Option.EXTENDED_HEADERS, Wire.Rep.ACK, 0);
     return NEXT;
   }
 
@@ -257,7 +310,7 @@ final class ServerHandshake {
     return new Opened(
         export,
         export.node().virtualSize(),
-        structured,
+        framing,
         contextsOf.equals(name) ? contexts : List.of());
   }
 
@@ -269,8 +322,11 @@ final class ServerHandshake {
             | Wire.Flag.SEND_FUA
             | Wire.Flag.CAN_MULTI_CONN
             | Wire.Flag.SEND_CACHE;
-    if (structured) {
+    if (framing.chunked()) {
       flags |= Wire.Flag.SEND_DF;
+    }
+    if (framing == Framing.EXTENDED) {
+      flags |= Wire.Flag.BLOCK_STATUS_PAYLOAD;
     }
     return export.writable()
         ? flags | Wire.Flag.SEND_TRIM | Wire.Flag.SEND_WRITE_ZEROES | Wire.Flag.SEND_FAST_ZERO
@@ -282,7 +338,7 @@ final class ServerHandshake {
     if (set) { // an earlier selection is gone, also when this one fails
       contexts = List.of();
     }
-    if (!structured) {
+    if (!framing.chunked()) {
       return refuse(option, Wire.Rep.ERR_INVALID, "structured replies come first");
     }
     Optional<String> name = name(data);
@@ -327,6 +383,9 @@ final class ServerHandshake {
   private static List<MetaContext> matching(Export export, List<String> queries, boolean set) {
     Map<String, MetaContext> all = new LinkedHashMap<>();
     all.put(MetaContext.ALLOCATION, new MetaContext(0, MetaContext.ALLOCATION, null));
+    if (export.allocationDepth()) {
+      all.put(MetaContext.DEPTH, new MetaContext(all.size(), MetaContext.DEPTH, null));
+    }
     for (DirtyBitmap bitmap : export.bitmaps()) {
       String name = MetaContext.BITMAP_PREFIX + bitmap.name();
       all.put(name, new MetaContext(all.size(), name, bitmap));

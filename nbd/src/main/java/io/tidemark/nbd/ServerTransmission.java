@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.nbd;
 
-import static java.nio.charset.StandardCharsets.UTF_8;
-
 import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.Extent;
@@ -46,15 +44,15 @@ final class ServerTransmission {
   /// Holes looked for in one read; what follows is sent as data.
   private static final int MAX_PROBED = 64;
 
-  /// Extents of one context in one block status reply.
-  static final int MAX_EXTENTS = 16 << 10;
-
   private static final Logger LOG = System.getLogger(ServerTransmission.class.getName());
 
   private final PeerStream stream;
   private final ServerHandshake.Opened opened;
   private final BlockNode node;
   private final String peer;
+  private final Framing framing;
+  private final ReplyFrames frames;
+  private final StatusReplies status;
   private long failures;
 
   // The request at hand.
@@ -74,24 +72,31 @@ final class ServerTransmission {
     this.opened = opened;
     this.node = opened.export().node();
     this.peer = peer;
+    this.framing = opened.framing();
+    this.frames = new ReplyFrames(stream, framing);
+    this.status = new StatusReplies(stream, opened, frames);
   }
 
   /// Serves until the client leaves or the stream is stopped.
   ///
   /// @throws NbdProtocolException when the client breaks the protocol
   void run() throws IOException {
-    while (stream.fill(Wire.Size.REQUEST)) {
+    while (stream.fill(framing.requestBytes())) {
       ByteBuffer in = stream.in();
       int at = in.position();
       int magic = in.getInt(at);
-      if (magic != Wire.Magic.REQUEST) {
+      if (magic != framing.requestMagic()) {
         throw new NbdProtocolException("request magic 0x" + Integer.toHexString(magic));
       }
       flags = Short.toUnsignedInt(in.getShort(at + 4));
       type = Short.toUnsignedInt(in.getShort(at + 6));
       cookie = in.getLong(at + 8);
       offset = in.getLong(at + 16);
-      length = Integer.toUnsignedLong(in.getInt(at + 24));
+      length =
+          framing == Framing.EXTENDED
+              ? in.getLong(at + 24)
+              : Integer.toUnsignedLong(in.getInt(at + 24));
+      frames.answer(cookie, offset);
       if (type == Wire.Command.DISC) {
         stream.flush();
         return;
@@ -109,18 +114,26 @@ final class ServerTransmission {
   /// Runs the request whose header is still in front of the input buffer; false when the stream
   /// ended in its payload.
   private boolean execute() throws IOException {
+    if (framing == Framing.EXTENDED
+        && type != Wire.Command.WRITE
+        && (flags & Wire.CommandFlag.PAYLOAD_LENGTH) != 0) {
+      return withPayload();
+    }
     NbdErrno refused = check();
     if (type == Wire.Command.WRITE) {
       return write(refused);
     }
-    stream.in().position(stream.in().position() + Wire.Size.REQUEST);
+    stream.in().position(stream.in().position() + framing.requestBytes());
     if (refused != null) {
-      replyError(refused);
+      frames.error(refused);
       return true;
     }
     switch (type) {
       case Wire.Command.READ -> read();
-      case Wire.Command.BLOCK_STATUS -> blockStatus();
+      case Wire.Command.BLOCK_STATUS -> {
+        status.wantAll();
+        blockStatus();
+      }
       default -> change();
     }
     return true;
@@ -131,14 +144,19 @@ final class ServerTransmission {
     int allowed = Wire.CommandFlag.FUA;
     switch (type) {
       case Wire.Command.READ -> {
-        if (opened.structured()) {
+        if (framing.chunked()) {
           allowed |= Wire.CommandFlag.DF;
         }
       }
       case Wire.Command.WRITE_ZEROES ->
           allowed |= Wire.CommandFlag.NO_HOLE | Wire.CommandFlag.FAST_ZERO;
       case Wire.Command.BLOCK_STATUS -> allowed |= Wire.CommandFlag.REQ_ONE;
-      case Wire.Command.WRITE, Wire.Command.FLUSH, Wire.Command.TRIM, Wire.Command.CACHE -> {}
+      case Wire.Command.WRITE -> {
+        if (framing == Framing.EXTENDED) {
+          allowed |= Wire.CommandFlag.PAYLOAD_LENGTH;
+        }
+      }
+      case Wire.Command.FLUSH, Wire.Command.TRIM, Wire.Command.CACHE -> {}
       default -> {
         return NbdErrno.EINVAL;
       }
@@ -158,7 +176,7 @@ final class ServerTransmission {
     }
     // The node may have been made smaller since the client was told its size.
     long size = Math.min(opened.size(), node.virtualSize());
-    if (offset < 0 || length > size || offset > size - length) {
+    if (offset < 0 || length < 0 || length > size || offset > size - length) {
       return type == Wire.Command.WRITE || type == Wire.Command.WRITE_ZEROES
           ? NbdErrno.ENOSPC
           : NbdErrno.EINVAL;
@@ -166,7 +184,7 @@ final class ServerTransmission {
     if (type == Wire.Command.READ && length > Wire.MAX_PAYLOAD) {
       return NbdErrno.EOVERFLOW;
     }
-    if (type == Wire.Command.BLOCK_STATUS && (opened.contexts().isEmpty() || length == 0)) {
+    if (type == Wire.Command.BLOCK_STATUS && (!status.possible() || length == 0)) {
       return NbdErrno.EINVAL;
     }
     return null;
@@ -185,7 +203,7 @@ final class ServerTransmission {
         }
         case Wire.Command.WRITE_ZEROES -> {
           if ((flags & Wire.CommandFlag.FAST_ZERO) != 0 && !isHole()) {
-            replyError(NbdErrno.ENOTSUP);
+            frames.error(NbdErrno.ENOTSUP);
             return;
           }
           if (length > 0) {
@@ -201,7 +219,7 @@ final class ServerTransmission {
       replyFailure(e);
       return;
     }
-    replyDone();
+    frames.done(type == Wire.Command.READ);
   }
 
   private void syncIfAsked() throws BlockException {
@@ -230,19 +248,19 @@ final class ServerTransmission {
 
   /// A write; the header is still in front of the input buffer.
   private boolean write(@Nullable NbdErrno refused) throws IOException {
-    if (length > Wire.MAX_PAYLOAD) {
+    if (length < 0 || length > Wire.MAX_PAYLOAD) {
       throw new NbdProtocolException(
           "write of " + length + " bytes, at most " + Wire.MAX_PAYLOAD + " are allowed");
     }
     if (refused != null) {
-      stream.skip(Wire.Size.REQUEST);
+      stream.skip(framing.requestBytes());
       if (!stream.skip(length)) {
         return false;
       }
-      replyError(refused);
+      frames.error(refused);
       return true;
     }
-    int whole = Wire.Size.REQUEST + (int) length;
+    int whole = framing.requestBytes() + (int) length;
     if (!stream.room(whole)) {
       return writeInPieces();
     }
@@ -251,7 +269,7 @@ final class ServerTransmission {
     }
     ByteBuffer in = stream.in();
     int limit = in.limit();
-    int start = in.position() + Wire.Size.REQUEST;
+    int start = in.position() + framing.requestBytes();
     int end = start + (int) length;
     in.limit(end).position(start);
     try {
@@ -265,13 +283,13 @@ final class ServerTransmission {
       return true;
     }
     in.limit(limit).position(end);
-    replyDone();
+    frames.done(type == Wire.Command.READ);
     return true;
   }
 
   /// A write larger than the buffer. After a failure the rest is passed over.
   private boolean writeInPieces() throws IOException {
-    stream.skip(Wire.Size.REQUEST);
+    stream.skip(framing.requestBytes());
     stream.room(BufferPool.LARGE); // as far as the pool has one
     int most = stream.in().capacity();
     int alignment = most > 2 * PIECE_ALIGNMENT ? PIECE_ALIGNMENT : PREFERRED_BLOCK;
@@ -308,7 +326,7 @@ final class ServerTransmission {
       replyFailure(e);
       return true;
     }
-    replyDone();
+    frames.done(type == Wire.Command.READ);
     return true;
   }
 
@@ -316,8 +334,8 @@ final class ServerTransmission {
 
   private void read() throws IOException {
     if (length == 0) {
-      replyDone();
-    } else if (!opened.structured()) {
+      frames.done(type == Wire.Command.READ);
+    } else if (!framing.chunked()) {
       readSimple();
     } else if ((flags & Wire.CommandFlag.DF) != 0) {
       readUnfragmented();
@@ -344,14 +362,12 @@ final class ServerTransmission {
       replyFailure(e);
       return;
     }
-    out.putInt(at, Wire.Magic.SIMPLE_REPLY);
-    out.putInt(at + 4, 0);
-    out.putLong(at + 8, cookie);
+    frames.putSimple(at);
   }
 
   /// One data chunk, however long.
   private void readUnfragmented() throws IOException {
-    int header = Wire.Size.CHUNK + Wire.Size.OFFSET;
+    int header = framing.chunkBytes() + Wire.Size.OFFSET;
     if (stream.reserve(header + (int) length)) {
       readChunks(offset, length, true);
     } else {
@@ -375,9 +391,7 @@ final class ServerTransmission {
       return;
     }
     if (header == Wire.Size.SIMPLE_REPLY) {
-      out.putInt(at, Wire.Magic.SIMPLE_REPLY);
-      out.putInt(at + 4, 0);
-      out.putLong(at + 8, cookie);
+      frames.putSimple(at);
     } else {
       putDataHeader(at, offset, (int) length, true);
     }
@@ -398,7 +412,7 @@ final class ServerTransmission {
   /// Data chunks for a part of the request, as many as the output buffer makes necessary. Returns
   /// whether it went well; else the request was answered with an error.
   private boolean readChunks(long from, long count, boolean last) throws IOException {
-    int header = Wire.Size.CHUNK + Wire.Size.OFFSET;
+    int header = framing.chunkBytes() + Wire.Size.OFFSET;
     long at = from;
     long end = from + count;
     while (at < end) {
@@ -412,7 +426,8 @@ final class ServerTransmission {
         readInto(at, piece);
       } catch (BlockException e) {
         out.position(start);
-        replyFailure(e);
+        logFailure(e);
+        frames.errorAt(NbdErrno.of(e), at);
         return false;
       }
       at += piece;
@@ -439,8 +454,8 @@ final class ServerTransmission {
 
   private void putDataHeader(int at, long from, int count, boolean done) {
     ByteBuffer out = stream.out();
-    putChunk(at, done, Wire.Chunk.OFFSET_DATA, Wire.Size.OFFSET + count);
-    out.putLong(at + Wire.Size.CHUNK, from);
+    frames.putChunk(at, done, Wire.Chunk.OFFSET_DATA, Wire.Size.OFFSET + count);
+    out.putLong(at + framing.chunkBytes(), from);
   }
 
   /// Looks for holes in the range; true when there is one worth a chunk of its own.
@@ -487,8 +502,8 @@ final class ServerTransmission {
           return;
         }
       } else {
-        stream.reserve(Wire.Size.CHUNK + Wire.Size.HOLE);
-        appendChunk(false, Wire.Chunk.OFFSET_HOLE, Wire.Size.HOLE);
+        stream.reserve(framing.chunkBytes() + Wire.Size.HOLE);
+        frames.appendChunk(false, Wire.Chunk.OFFSET_HOLE, Wire.Size.HOLE);
         stream.out().putLong(at).putInt((int) (to - at));
       }
       at = to;
@@ -496,74 +511,66 @@ final class ServerTransmission {
     if (at < end && !readChunks(at, end - at, false)) {
       return;
     }
-    stream.reserve(Wire.Size.CHUNK);
-    appendChunk(true, Wire.Chunk.NONE, 0);
+    stream.reserve(framing.chunkBytes());
+    frames.appendChunk(true, Wire.Chunk.NONE, 0);
   }
 
   // ---- block status
 
-  private void blockStatus() throws IOException {
-    boolean one = (flags & Wire.CommandFlag.REQ_ONE) != 0;
-    int count = opened.contexts().size();
-    for (int i = 0; i < count; i++) {
-      MetaContext context = opened.contexts().get(i);
-      int header = Wire.Size.CHUNK + 4;
-      stream.reserve(header + (one ? 1 : MAX_EXTENTS) * Wire.Size.EXTENT);
-      ByteBuffer out = stream.out();
-      int at = out.position();
-      int room = (out.remaining() - header) / Wire.Size.EXTENT;
-      out.position(at + header);
-      var extents = new ExtentList(out, one ? 1 : Math.min(room, MAX_EXTENTS));
-      try {
-        if (context.bitmap() == null) {
-          extents.allocation(node, offset, length);
-        } else {
-          extents.dirty(context.bitmap(), offset, length);
-        }
-      } catch (BlockException e) {
-        out.position(at);
-        replyFailure(e);
-        return;
-      }
-      if (extents.count() == 0) {
-        throw new IllegalStateException(node.name() + ": no extent at " + offset);
-      }
-      putChunk(at, i == count - 1, Wire.Chunk.BLOCK_STATUS, 4 + extents.count() * Wire.Size.EXTENT);
-      out.putInt(at + Wire.Size.CHUNK, context.id());
+  /// Takes the payload of a block status request, which names contexts and the length that is
+  /// meant; false when the stream ended in it. Any other request that comes with a payload it has
+  /// no use for is refused, its payload passed over.
+  ///
+  /// Spec: proto.md, NBD_CMD_FLAG_PAYLOAD_LEN, NBD_FLAG_BLOCK_STATUS_PAYLOAD.
+  private boolean withPayload() throws IOException {
+    if (length < 0 || length > Wire.MAX_PAYLOAD) {
+      throw new NbdProtocolException("payload of " + Long.toUnsignedString(length) + " bytes");
     }
-  }
-
-  // ---- replies
-
-  private void putChunk(int at, boolean done, int chunk, int payload) {
-    ByteBuffer out = stream.out();
-    out.putInt(at, Wire.Magic.STRUCTURED_REPLY);
-    out.putShort(at + 4, (short) (done ? Wire.Chunk.FLAG_DONE : 0));
-    out.putShort(at + 6, (short) chunk);
-    out.putLong(at + 8, cookie);
-    out.putInt(at + 16, payload);
-  }
-
-  private void appendChunk(boolean done, int chunk, int payload) {
-    ByteBuffer out = stream.out();
-    putChunk(out.position(), done, chunk, payload);
-    out.position(out.position() + Wire.Size.CHUNK);
-  }
-
-  /// Success without a payload.
-  private void replyDone() throws IOException {
-    stream.reserve(Wire.Size.CHUNK);
-    if (opened.structured() && type == Wire.Command.READ) {
-      appendChunk(true, Wire.Chunk.NONE, 0);
+    stream.in().position(stream.in().position() + framing.requestBytes());
+    int payload = (int) length;
+    int ids = payload - Long.BYTES;
+    if (type != Wire.Command.BLOCK_STATUS
+        || ids <= 0
+        || ids % Integer.BYTES != 0
+        || ids > status.maxIdBytes()
+        || !stream.room(payload)) {
+      if (!stream.skip(payload)) {
+        return false;
+      }
+      frames.error(NbdErrno.EINVAL);
+      return true;
+    }
+    if (!stream.fill(payload)) {
+      return false;
+    }
+    ByteBuffer in = stream.in();
+    length = in.getLong();
+    boolean known = status.want(in.slice(in.position(), ids));
+    in.position(in.position() + ids);
+    flags &= ~Wire.CommandFlag.PAYLOAD_LENGTH;
+    NbdErrno refused = known ? check() : NbdErrno.EINVAL;
+    if (refused == null) {
+      blockStatus();
     } else {
-      stream.out().putInt(Wire.Magic.SIMPLE_REPLY).putInt(0).putLong(cookie);
+      frames.error(refused);
+    }
+    return true;
+  }
+
+  private void blockStatus() throws IOException {
+    try {
+      status.answer(offset, length, (flags & Wire.CommandFlag.REQ_ONE) != 0);
+    } catch (BlockException e) {
+      replyFailure(e);
     }
   }
+
+  // ---- failures
 
   /// The node failed: the peer learns the kind, the log the rest.
   private void replyFailure(BlockException failure) throws IOException {
     logFailure(failure);
-    replyError(NbdErrno.of(failure));
+    frames.error(NbdErrno.of(failure));
   }
 
   /// At powers of two, so that a dying disk does not fill the log.
@@ -581,17 +588,5 @@ final class ServerTransmission {
           failures,
           failure.getMessage());
     }
-  }
-
-  private void replyError(NbdErrno errno) throws IOException {
-    if (!opened.structured()) {
-      stream.reserve(Wire.Size.SIMPLE_REPLY);
-      stream.out().putInt(Wire.Magic.SIMPLE_REPLY).putInt(errno.number()).putLong(cookie);
-      return;
-    }
-    byte[] text = errno.text().getBytes(UTF_8);
-    stream.reserve(Wire.Size.CHUNK + Wire.Size.ERROR + text.length);
-    appendChunk(true, Wire.Chunk.ERROR, Wire.Size.ERROR + text.length);
-    stream.out().putInt(errno.number()).putShort((short) text.length).put(text);
   }
 }

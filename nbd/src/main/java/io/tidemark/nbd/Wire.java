@@ -20,6 +20,8 @@ final class Wire {
     static final int REQUEST = 0x25609513;
     static final int SIMPLE_REPLY = 0x67446698;
     static final int STRUCTURED_REPLY = 0x668e33ef;
+    static final int EXTENDED_REQUEST = 0x21e41c71;
+    static final int EXTENDED_REPLY = 0x6e8a278c;
 
     private Magic() {}
   }
@@ -35,7 +37,12 @@ final class Wire {
     static final int OFFSET = 8; // before the bytes of an OFFSET_DATA chunk
     static final int HOLE = 12; // u64 offset, u32 length
     static final int ERROR = 6; // u32 error, u16 length of the message
+    static final int STATUS = 4; // u32 context
     static final int EXTENT = 8; // u32 length, u32 flags
+    static final int EXTENDED_REQUEST = 32; // as REQUEST, length u64
+    static final int EXTENDED_CHUNK = 32; // magic, u16 flags, u16 type, u64 cookie, offset, length
+    static final int EXTENDED_STATUS = 8; // u32 context, u32 number of extents
+    static final int EXTENDED_EXTENT = 16; // u64 length, u64 flags
 
     private Size() {}
   }
@@ -106,6 +113,7 @@ final class Wire {
     static final int SEND_RESIZE = 1 << 9;
     static final int SEND_CACHE = 1 << 10;
     static final int SEND_FAST_ZERO = 1 << 11;
+    static final int BLOCK_STATUS_PAYLOAD = 1 << 12;
 
     private Flag() {}
   }
@@ -129,6 +137,7 @@ final class Wire {
     static final int DF = 4;
     static final int REQ_ONE = 8;
     static final int FAST_ZERO = 16;
+    static final int PAYLOAD_LENGTH = 32;
 
     private CommandFlag() {}
   }
@@ -140,6 +149,7 @@ final class Wire {
     static final int OFFSET_DATA = 1;
     static final int OFFSET_HOLE = 2;
     static final int BLOCK_STATUS = 5;
+    static final int EXTENDED_BLOCK_STATUS = 6;
     static final int ERROR_BIT = 0x8000;
     static final int ERROR = ERROR_BIT + 1;
     static final int ERROR_OFFSET = ERROR_BIT + 2;

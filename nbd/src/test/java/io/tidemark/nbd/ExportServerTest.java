@@ -138,7 +138,6 @@ class ExportServerTest {
   void refusesWhatItDoesNotSpeakAndGoesOn() throws IOException {
     try (RawPeer peer = peer()) {
       assertThat(type(peer, Wire.Option.STARTTLS)).isEqualTo(Wire.Rep.ERR_POLICY);
-      assertThat(type(peer, Wire.Option.EXTENDED_HEADERS)).isEqualTo(Wire.Rep.ERR_UNSUP);
       assertThat(type(peer, 4)).isEqualTo(Wire.Rep.ERR_UNSUP);
       assertThat(type(peer, -1, new byte[4000])).isEqualTo(Wire.Rep.ERR_UNSUP);
       assertThat(type(peer, 12, new byte[100_000])).isEqualTo(Wire.Rep.ERR_TOO_BIG);
@@ -545,8 +544,10 @@ class ExportServerTest {
     try (RawPeer peer = opened()) {
       peer.request(Wire.Command.READ, 0, 1, 0, 512);
       RawPeer.Reply reply = peer.next(0);
-      assertThat(new String(reply.payload(), 6, reply.payload().length - 6, UTF_8))
-          .isEqualTo("input/output error");
+      assertThat(reply.chunk()).isEqualTo(Wire.Chunk.ERROR_OFFSET);
+      int text = reply.payload().length - Wire.Size.ERROR - Wire.Size.OFFSET;
+      assertThat(new String(reply.payload(), 6, text, UTF_8)).isEqualTo("input/output error");
+      assertThat(reply.data().getLong(Wire.Size.ERROR + text)).isZero();
     }
   }
 

@@ -28,7 +28,7 @@ class ExtentListTest {
     node.write(12288, ByteBuffer.allocate(4096));
     ByteBuffer out = ByteBuffer.allocate(1024);
 
-    new ExtentList(out, 100).allocation(node, 100, 20000);
+    new ExtentList(out, 100, Framing.STRUCTURED).allocation(node, 100, 20000);
 
     assertThat(list(out)).containsExactly("8092:3", "8192:0", "3716:3");
   }
@@ -42,8 +42,8 @@ class ExtentListTest {
     ByteBuffer one = ByteBuffer.allocate(1024);
     ByteBuffer three = ByteBuffer.allocate(1024);
 
-    new ExtentList(one, 1).allocation(node, 0, SIZE);
-    new ExtentList(three, 3).allocation(node, 0, SIZE);
+    new ExtentList(one, 1, Framing.STRUCTURED).allocation(node, 0, SIZE);
+    new ExtentList(three, 3, Framing.STRUCTURED).allocation(node, 0, SIZE);
 
     assertThat(list(one)).containsExactly("4096:0");
     assertThat(list(three)).containsExactly("4096:0", "4096:3", "4096:0");
@@ -56,7 +56,7 @@ class ExtentListTest {
     bitmap.set(SIZE - 1, 1);
     ByteBuffer out = ByteBuffer.allocate(1024);
 
-    new ExtentList(out, 100).dirty(bitmap, 70000, SIZE - 70000);
+    new ExtentList(out, 100, Framing.STRUCTURED).dirty(bitmap, 70000, SIZE - 70000);
 
     assertThat(list(out)).containsExactly("61072:1", (SIZE - 131072 - 65536) + ":0", "65536:1");
   }
@@ -66,7 +66,7 @@ class ExtentListTest {
     var bitmap = new DirtyBitmap("b", 100_000, 65536);
     ByteBuffer out = ByteBuffer.allocate(1024);
 
-    new ExtentList(out, 100).dirty(bitmap, 0, 200_000);
+    new ExtentList(out, 100, Framing.STRUCTURED).dirty(bitmap, 0, 200_000);
 
     assertThat(list(out)).containsExactly("100000:0", "100000:1");
   }
@@ -76,7 +76,7 @@ class ExtentListTest {
     var bitmap = new DirtyBitmap("b", 8L << 30, 1 << 20);
     ByteBuffer out = ByteBuffer.allocate(1024);
 
-    new ExtentList(out, 1).dirty(bitmap, 0, 0xffff_ffffL);
+    new ExtentList(out, 1, Framing.STRUCTURED).dirty(bitmap, 0, 0xffff_ffffL);
 
     assertThat(Integer.toUnsignedLong(out.getInt(0))).isEqualTo(0xffff_ffffL);
   }

@@ -17,6 +17,7 @@ import java.nio.channels.ServerSocketChannel;
 import java.nio.channels.SocketChannel;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.List;
 import java.util.Random;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterEach;
@@ -77,6 +78,7 @@ class NbdClientHostileTest {
   private static ByteBuffer handshake() {
     ByteBuffer all = ByteBuffer.allocate(4096);
     all.putLong(Wire.Magic.NBD).putLong(Wire.Magic.OPTION).putShort((short) 3);
+    reply(all, Wire.Option.EXTENDED_HEADERS, Wire.Rep.ERR_UNSUP, 0);
     reply(all, Wire.Option.STRUCTURED_REPLY, Wire.Rep.ACK, 0);
     reply(all, Wire.Option.SET_META_CONTEXT, Wire.Rep.META_CONTEXT, 19).putInt(1);
     all.put("base:allocation".getBytes(java.nio.charset.StandardCharsets.UTF_8));
@@ -93,10 +95,11 @@ class NbdClientHostileTest {
   }
 
   /// Bytes the client sends until it is in transmission.
-  private static final int CLIENT_HANDSHAKE = 4 + 16 + (16 + 4 + 3 + 4 + 4 + 15) + (16 + 4 + 3 + 6);
+  private static final int CLIENT_HANDSHAKE =
+      4 + 16 + 16 + (16 + 4 + 3 + 4 + 4 + 15) + (16 + 4 + 3 + 6);
 
   private NbdClient connect() throws BlockException {
-    var options = new ClientOptions(Duration.ofSeconds(5), Duration.ZERO, 4);
+    var options = new ClientOptions(Duration.ofSeconds(5), Duration.ZERO, 4, 1, List.of());
     return NbdClient.connect(NbdUri.unix(socket, "vda"), options);
   }
 
@@ -164,7 +167,7 @@ class NbdClientHostileTest {
   @Test
   void givesUpOnAServerThatSaysNothing() {
     serveOnce((channel, in) -> in.readAllBytes());
-    var options = new ClientOptions(Duration.ofMillis(50), Duration.ZERO, 4);
+    var options = new ClientOptions(Duration.ofMillis(50), Duration.ZERO, 4, 1, List.of());
     assertThatThrownBy(() -> NbdClient.connect(NbdUri.unix(socket, "vda"), options))
         .isInstanceOf(TransportException.class)
         .hasMessageContaining("within");

@@ -32,7 +32,7 @@ class NbdUriTest {
   @ParameterizedTest
   @ValueSource(
       strings = {
-        "nbds://host/x",
+        "nbd+vsock://2/x",
         "nbd+vsock:///x",
         "http://host/",
         "",

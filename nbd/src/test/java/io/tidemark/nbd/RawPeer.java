@@ -36,7 +36,7 @@ final class RawPeer implements AutoCloseable {
   final SocketChannel channel;
   final DataInputStream in;
   final DataOutputStream out;
-  private boolean structured;
+  private Framing framing = Framing.SIMPLE;
   long size;
   int flags;
 
@@ -114,7 +114,15 @@ final class RawPeer implements AutoCloseable {
 
   RawPeer structured() throws IOException {
     ask(Wire.Option.STRUCTURED_REPLY, new byte[0]);
-    structured = true;
+    framing = Framing.STRUCTURED;
+    return this;
+  }
+
+  RawPeer extended() throws IOException {
+    if (ask(Wire.Option.EXTENDED_HEADERS, new byte[0]).getLast().type() != Wire.Rep.ACK) {
+      throw new IOException("extended headers refused");
+    }
+    framing = Framing.EXTENDED;
     return this;
   }
 
@@ -138,27 +146,37 @@ final class RawPeer implements AutoCloseable {
 
   void request(int type, int commandFlags, long cookie, long offset, long length, byte... data)
       throws IOException {
-    ByteBuffer all = ByteBuffer.allocate(Wire.Size.REQUEST + data.length);
-    all.putInt(Wire.Magic.REQUEST).putShort((short) commandFlags).putShort((short) type);
-    all.putLong(cookie).putLong(offset).putInt((int) length).put(data);
-    out.write(all.array());
+    ByteBuffer all = ByteBuffer.allocate(framing.requestBytes() + data.length);
+    all.putInt(framing.requestMagic()).putShort((short) commandFlags).putShort((short) type);
+    all.putLong(cookie).putLong(offset);
+    if (framing == Framing.EXTENDED) {
+      all.putLong(length);
+    } else {
+      all.putInt((int) length);
+    }
+    out.write(all.put(data).array());
   }
 
   /// The next reply; `readLength` bytes follow a simple one without error.
   Reply next(int readLength) throws IOException {
     int magic = in.readInt();
-    if (magic == Wire.Magic.SIMPLE_REPLY) {
+    if (magic == Wire.Magic.SIMPLE_REPLY && framing != Framing.EXTENDED) {
       int error = in.readInt();
       long cookie = in.readLong();
       return new Reply(-1, true, cookie, error, in.readNBytes(error == 0 ? readLength : 0));
     }
-    if (magic != Wire.Magic.STRUCTURED_REPLY || !structured) {
+    boolean wide = framing == Framing.EXTENDED;
+    if (!framing.chunked()
+        || magic != (wide ? Wire.Magic.EXTENDED_REPLY : Wire.Magic.STRUCTURED_REPLY)) {
       throw new IOException("reply magic " + Integer.toHexString(magic));
     }
     boolean done = in.readShort() == Wire.Chunk.FLAG_DONE;
     int chunk = in.readUnsignedShort();
     long cookie = in.readLong();
-    byte[] payload = in.readNBytes(in.readInt());
+    if (wide) {
+      in.readLong(); // the request's offset
+    }
+    byte[] payload = in.readNBytes(wide ? (int) in.readLong() : in.readInt());
     boolean bad = (chunk & Wire.Chunk.ERROR_BIT) != 0;
     return new Reply(chunk, done, cookie, bad ? ByteBuffer.wrap(payload).getInt() : 0, payload);
   }
