@@ -9,7 +9,10 @@ module io.tidemark.block {
   exports io.tidemark.block.spi;
 
   uses io.tidemark.block.spi.ImageFormat;
+  uses io.tidemark.block.spi.ProtocolDriver;
 
   provides io.tidemark.block.spi.ImageFormat with
       io.tidemark.block.RawFormat;
+  provides io.tidemark.block.spi.ProtocolDriver with
+      io.tidemark.block.NullProtocol;
 }

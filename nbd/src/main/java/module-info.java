@@ -7,4 +7,7 @@ module io.tidemark.nbd {
   requires io.tidemark.linux;
 
   exports io.tidemark.nbd;
+
+  provides io.tidemark.block.spi.ProtocolDriver with
+      io.tidemark.nbd.NbdProtocol;
 }

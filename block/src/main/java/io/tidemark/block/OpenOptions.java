@@ -35,6 +35,10 @@ public record OpenOptions(
     return new OpenOptions(value, lock, runDir, durability);
   }
 
+  public OpenOptions withoutLocks() {
+    return new OpenOptions(readOnly, false, runDir, durability);
+  }
+
   public OpenOptions withRunDir(Path dir) {
     return new OpenOptions(readOnly, lock, Optional.of(dir), durability);
   }

@@ -10,9 +10,17 @@ import java.util.Optional;
 /// partial sector grows the file to whole sectors first, which changes no byte that a guest sees.
 final class RawNode implements FormatNode {
   private final BlockNode file;
+  private final String format;
   private volatile boolean readOnly;
+  private volatile boolean guessed; // that this is raw
 
   RawNode(BlockNode file, boolean readOnly) throws BlockException {
+    this(file, readOnly, "raw");
+  }
+
+  /// @param format what it calls itself: a protocol's name when that was asked for
+  RawNode(BlockNode file, boolean readOnly, String format) throws BlockException {
+    this.format = format;
     this.file = file;
     this.readOnly = readOnly || file.readOnly();
     RawFormat.roundUp(file.name(), file.virtualSize());
@@ -20,7 +28,7 @@ final class RawNode implements FormatNode {
 
   @Override
   public String format() {
-    return "raw";
+    return format;
   }
 
   @Override
@@ -81,7 +89,11 @@ final class RawNode implements FormatNode {
   @Override
   public void write(long offset, ByteBuffer from) throws BlockException {
     reach(offset, from.remaining());
-    file.write(offset, from);
+    if (guessed && offset < ImageOpener.PROBE_BYTES) {
+      writeHead(offset, from);
+    } else {
+      file.write(offset, from);
+    }
   }
 
   @Override
@@ -94,6 +106,29 @@ final class RawNode implements FormatNode {
   public void discard(long offset, long length) throws BlockException {
     reach(offset, length);
     file.discard(offset, length);
+  }
+
+  /// From now on a write is refused that would make the image look like another format: whoever
+  /// guesses next would believe it. For an image whose format nobody told.
+  void keepUnrecognisable() {
+    guessed = true;
+  }
+
+  /// One at a time: two writes that are harmless alone could make a header together.
+  private synchronized void writeHead(long offset, ByteBuffer from) throws BlockException {
+    ByteBuffer head = ByteBuffer.allocate((int) Math.min(ImageOpener.PROBE_BYTES, virtualSize()));
+    read(0, head);
+    int length = Math.min(from.remaining(), head.capacity() - (int) offset);
+    head.put((int) offset, from, from.position(), length);
+    String other = Drivers.probe(head.clear()).name();
+    if (!other.equals("raw")) {
+      throw new ReadOnlyNodeException(
+          name()
+              + ": write at 0 would make the image look like "
+              + other
+              + "; its format was guessed as raw, and is to be told (-f raw) for that");
+    }
+    file.write(offset, from);
   }
 
   /// Checks a change, and makes the file cover it.

@@ -106,7 +106,7 @@ class ImageOpenerTest {
     link("base", "-", "");
     assertThatThrownBy(() -> opener.open(top, "link", OpenOptions.reading()))
         .isInstanceOf(UnsupportedImageException.class)
-        .hasMessageContaining("'vhdx' is not known");
+        .hasMessageContaining("Unknown driver 'vhdx'");
     assertThatThrownBy(() -> opener.open(top, "qed", OpenOptions.reading()))
         .isInstanceOf(UnsupportedImageException.class);
   }
@@ -139,11 +139,37 @@ class ImageOpenerTest {
   }
 
   @Test
-  void refusesABackingFileThatIsNotLocal() throws IOException {
-    Path top = link("top", "nbd://host/x", "raw");
+  void refusesABackingFileOfAnUnknownProtocol() throws IOException {
+    Path top = link("top", "gopher://host/x", "raw");
     assertThatThrownBy(() -> opener.open(top, "link", OpenOptions.reading()))
         .isInstanceOf(UnsupportedImageException.class)
-        .hasMessageContaining("'nbd://host/x' is not a local file");
+        .hasMessageContaining("Unknown protocol 'gopher'");
+  }
+
+  @Test
+  void aGuessedFormatLeadsToNoFurtherFile() throws IOException {
+    Files.write(dir.resolve("secret"), new byte[512]);
+    link("base", "secret", "raw");
+    Path top = link("top", "base", "");
+    assertThatThrownBy(() -> probing.open(top, "link", OpenOptions.reading()))
+        .isInstanceOf(UnsupportedImageException.class)
+        .hasMessageContaining("is not recorded; it looks like link that names further files");
+    FileNode.open(dir.resolve("base"), OpenOptions.readWrite()).close();
+  }
+
+  @Test
+  void aBackingFileMayBeNamedByOptions() throws IOException {
+    Files.write(dir.resolve("base"), RawFormatTest.filled(1024, 7));
+    Path top =
+        link(
+            "top",
+            "json:{\"driver\":\"raw\",\"offset\":512,\"file\":{\"driver\":\"file\",\"filename\":\""
+                + dir.resolve("base")
+                + "\"}}",
+            "");
+    try (FormatNode node = opener.open(top, "link", OpenOptions.reading())) {
+      assertThat(node.backing().orElseThrow().virtualSize()).isEqualTo(512);
+    }
   }
 
   @Test

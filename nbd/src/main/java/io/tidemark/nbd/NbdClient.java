@@ -127,6 +127,18 @@ public final class NbdClient implements BlockNode {
     return info.readOnly();
   }
 
+  /// What an export allows is the server's to say: this looks whether it does, and flushes before
+  /// it is only read. Nothing changes on the connection.
+  @Override
+  public void reopen(boolean wantReadOnly) throws BlockException {
+    if (!wantReadOnly && info.readOnly()) {
+      throw new ReadOnlyNodeException(name() + ": the server's export is read-only");
+    }
+    if (wantReadOnly && !info.readOnly()) {
+      flush();
+    }
+  }
+
   // ---- requests
 
   @Override

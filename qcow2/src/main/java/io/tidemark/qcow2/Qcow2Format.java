@@ -9,6 +9,7 @@ import io.tidemark.block.OpenOptions;
 import io.tidemark.block.spi.ImageFormat;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.util.Set;
 
 /// The qcow2 format.
 ///
@@ -17,6 +18,23 @@ public final class Qcow2Format implements ImageFormat {
   @Override
   public String name() {
     return "qcow2";
+  }
+
+  /// Sizes of caches, how soon space is given back, which checks are made before a write.
+  @Override
+  public Set<String> openOptions() {
+    return Set.of(
+        "lazy-refcounts",
+        "pass-discard-request",
+        "pass-discard-snapshot",
+        "pass-discard-other",
+        "overlap-check",
+        "overlap-check.template",
+        "cache-size",
+        "l2-cache-size",
+        "l2-cache-entry-size",
+        "refcount-cache-size",
+        "cache-clean-interval");
   }
 
   @Override

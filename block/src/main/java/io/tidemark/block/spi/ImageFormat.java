@@ -10,6 +10,7 @@ import io.tidemark.block.OpenOptions;
 import io.tidemark.block.UnsupportedImageException;
 import java.nio.ByteBuffer;
 import java.util.Optional;
+import java.util.Set;
 
 /// An image format, found with `ServiceLoader`.
 public interface ImageFormat {
@@ -19,6 +20,12 @@ public interface ImageFormat {
   /// Whether the first bytes of a file (up to 512) are of this format. `raw` matches nothing: it is
   /// what remains.
   boolean probe(ByteBuffer head);
+
+  /// Options of an open image, by QEMU's names, that make no difference here: sizes of caches, how
+  /// soon space is given back. Others are refused.
+  default Set<String> openOptions() {
+    return Set.of();
+  }
 
   /// Gives `file` the meaning of this format. On success the result owns `file`; on failure the
   /// caller still does.
