@@ -10,8 +10,12 @@ module io.tidemark.cli {
   requires io.tidemark.rpc;
   requires info.picocli;
   requires tools.jackson.databind;
+  requires org.slf4j;
 
   exports io.tidemark.cli;
+
+  provides System.LoggerFinder with
+      io.tidemark.cli.LoggerFinder;
 
   opens io.tidemark.cli to
       info.picocli;

@@ -98,6 +98,12 @@ public final class FileNode implements BlockNode {
     this.size = channel.size();
   }
 
+  /// Does ahead what the first file that is locked would wait for. For a thread of its own while a
+  /// program starts.
+  public static void bindSystemCalls() {
+    LinuxFile.bindSystemCalls();
+  }
+
   /// Opens an existing file or device, and locks it as `options` say.
   ///
   /// @throws ImageBusyException when another holder's image lock excludes this use

@@ -26,8 +26,6 @@ import picocli.CommandLine.Spec;
     mixinStandardHelpOptions = true,
     exitCodeOnInvalidInput = Tidemark.USAGE)
 final class DaemonCommand implements Callable<Integer> {
-  private static final String LOG_LEVEL = "tidemark.log.level";
-
   @Spec CommandSpec spec = CommandSpec.create();
 
   @Option(
@@ -48,9 +46,8 @@ final class DaemonCommand implements Callable<Integer> {
 
   @Override
   public Integer call() throws Exception {
-    // Read by logback.xml when the first line is logged.
-    if (System.getProperty(LOG_LEVEL) == null) {
-      System.setProperty(LOG_LEVEL, "INFO");
+    if (System.getProperty(LoggerFinder.LEVEL) == null) {
+      System.setProperty(LoggerFinder.LEVEL, "INFO");
     }
     Map<String, String> environment = System.getenv();
     boolean root = "root".equals(System.getProperty("user.name"));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.cli;
 
+import io.tidemark.cli.Subcommands.Subcommand;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.ParameterException;
@@ -13,16 +14,17 @@ import picocli.CommandLine.Spec;
     mixinStandardHelpOptions = true,
     versionProvider = Tidemark.Version.class,
     synopsisSubcommandLabel = "COMMAND",
-    exitCodeOnInvalidInput = 1,
-    subcommands = {
-      ImageCheck.class,
-      ImageCompare.class,
-      ImageConvert.class,
-      ImageCreate.class,
-      ImageInfo.class,
-      ImageMap.class,
-    })
+    exitCodeOnInvalidInput = 1)
 final class ImageCommand implements Runnable {
+  static final Subcommands BENEATH =
+      Subcommands.of(
+          Subcommand.of("check", ImageCheck::new),
+          Subcommand.of("compare", ImageCompare::new),
+          Subcommand.of("convert", ImageConvert::new),
+          Subcommand.of("create", ImageCreate::new),
+          Subcommand.of("info", ImageInfo::new),
+          Subcommand.of("map", ImageMap::new));
+
   @Spec CommandSpec spec = CommandSpec.create();
 
   @Override

@@ -3,13 +3,17 @@ package io.tidemark.cli;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
 
+import io.tidemark.block.FileNode;
+import io.tidemark.cli.Subcommands.Subcommand;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.PrintWriter;
 import java.io.UncheckedIOException;
 import java.nio.file.FileSystemException;
+import java.util.List;
 import java.util.Objects;
 import java.util.Properties;
+import java.util.Set;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.IVersionProvider;
@@ -29,23 +33,31 @@ import picocli.CommandLine.Spec;
     mixinStandardHelpOptions = true,
     versionProvider = Tidemark.Version.class,
     synopsisSubcommandLabel = "COMMAND",
-    exitCodeOnInvalidInput = Tidemark.USAGE,
-    subcommands = {
-      DaemonCommand.class,
-      ExportCommand.class,
-      DemoCommand.class,
-      DemoGuestCommand.class,
-      ImageCommand.class,
-    })
+    exitCodeOnInvalidInput = Tidemark.USAGE)
 public final class Tidemark implements Runnable {
   /// [ExitStatus#USAGE], for `exitCodeOnInvalidInput` of every command outside `image` (an
   /// annotation takes only a constant).
   static final int USAGE = 64;
 
+  /// The commands that open images for writing and stay.
+  private static final Set<String> SERVING = Set.of("daemon", "demo", "export");
+
+  private static final Subcommands BENEATH =
+      Subcommands.of(
+          Subcommand.of("daemon", DaemonCommand::new),
+          new Subcommand("export", ExportCommand::new, ExportCommand.BENEATH),
+          Subcommand.of("demo", DemoCommand::new),
+          Subcommand.of("demo-guest", DemoGuestCommand::new),
+          new Subcommand("image", ImageCommand::new, ImageCommand.BENEATH));
+
   @Spec CommandSpec spec = CommandSpec.create();
 
   /// Runs the command and ends the process with its code.
   public static void main(String[] args) {
+    if (args.length > 0 && SERVING.contains(args[0])) {
+      // While the options are read: it takes as long.
+      Thread.ofPlatform().daemon().name("bind").start(FileNode::bindSystemCalls);
+    }
     int code =
         run(
             new PrintWriter(System.out, true, UTF_8),
@@ -59,7 +71,7 @@ public final class Tidemark implements Runnable {
   /// @return the exit code
   public static int run(PrintWriter out, PrintWriter err, String... args) {
     int code =
-        new CommandLine(new Tidemark())
+        commandFor(args)
             .setOut(out)
             .setErr(err)
             .setCaseInsensitiveEnumValuesAllowed(true)
@@ -76,6 +88,13 @@ public final class Tidemark implements Runnable {
     }
     err.flush();
     return code;
+  }
+
+  /// The command with what these words need of it; whole when there are none.
+  static CommandLine commandFor(String... words) {
+    var command = new CommandLine(new Tidemark());
+    BENEATH.addTo(command, List.of(words));
+    return command;
   }
 
   /// Without a subcommand there is nothing to do.

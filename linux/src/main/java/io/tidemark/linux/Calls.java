@@ -14,91 +14,58 @@ import java.lang.foreign.MemoryLayout;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.StructLayout;
 import java.lang.invoke.MethodHandle;
-import java.lang.invoke.VarHandle;
-import java.util.ArrayList;
-import java.util.List;
 
-/// The C library's functions, bound when first called: binding one costs milliseconds, and most
-/// runs of the command need few or none.
+/// The C library's functions, bound when the first is called: that costs tens of milliseconds, and
+/// many runs of the command need none.
 ///
 /// Each method returns what the call does, or the negated error number; EINTR is tried again. The
 /// layouts are those of 64-bit Linux, the only one with these calls that the JDK runs on.
 final class Calls {
   private static final StructLayout STATE = Linker.Option.captureStateLayout();
-  private static final VarHandle ERRNO =
-      STATE.varHandle(MemoryLayout.PathElement.groupElement("errno"));
+  private static final long ERRNO =
+      STATE.byteOffset(MemoryLayout.PathElement.groupElement("errno"));
+  private static final Linker LINKER = Linker.nativeLinker();
+
+  /// Five words to a word, for every function here. Calls of one shape share one binding, and the
+  /// binding is what costs. Safe because the calling conventions of x86-64 and AArch64 Linux hand
+  /// integers and pointers over alike, one to a register, to variadic functions too; a function
+  /// looks at the registers and bits that it takes and no others. Of an `int` result the upper half
+  /// means nothing.
+  private static final MethodHandle CALL =
+      LINKER.downcallHandle(
+          FunctionDescriptor.of(JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG),
+          Linker.Option.captureCallState("errno"));
+
+  private static final MemorySegment OPEN = find("open");
+  private static final MemorySegment CLOSE = find("close");
+  private static final MemorySegment FALLOCATE = find("fallocate");
+  private static final MemorySegment FTRUNCATE = find("ftruncate");
+  private static final MemorySegment LSEEK = find("lseek");
+  private static final MemorySegment FDATASYNC = find("fdatasync");
+  private static final MemorySegment FCNTL = find("fcntl");
+  private static final MemorySegment RENAMEAT2 = find("renameat2");
+  private static final MemorySegment GETSOCKOPT = find("getsockopt");
+  private static final MemorySegment STATX = find("statx");
 
   private Calls() {}
 
-  private static final class Open {
-    static final MethodHandle HANDLE =
-        bindVariadic("open", 2, JAVA_INT, ADDRESS, JAVA_INT, JAVA_INT);
+  private static MemorySegment find(String name) {
+    return LINKER.defaultLookup().findOrThrow(name);
   }
 
-  private static final class Close {
-    static final MethodHandle HANDLE = bind("close", JAVA_INT, JAVA_INT);
+  /// Binds, and makes a call that does nothing: the first one links what the binding left open.
+  static void bind() {
+    fcntl(-1, 0, MemorySegment.NULL);
   }
 
-  private static final class Fallocate {
-    static final MethodHandle HANDLE =
-        bind("fallocate", JAVA_INT, JAVA_INT, JAVA_INT, JAVA_LONG, JAVA_LONG);
-  }
-
-  private static final class Ftruncate {
-    static final MethodHandle HANDLE = bind("ftruncate", JAVA_INT, JAVA_INT, JAVA_LONG);
-  }
-
-  private static final class Lseek {
-    static final MethodHandle HANDLE = bind("lseek", JAVA_LONG, JAVA_INT, JAVA_LONG, JAVA_INT);
-  }
-
-  private static final class Fdatasync {
-    static final MethodHandle HANDLE = bind("fdatasync", JAVA_INT, JAVA_INT);
-  }
-
-  private static final class Fcntl {
-    static final MethodHandle HANDLE =
-        bindVariadic("fcntl", 2, JAVA_INT, JAVA_INT, JAVA_INT, ADDRESS);
-  }
-
-  private static final class Renameat2 {
-    static final MethodHandle HANDLE =
-        bind("renameat2", JAVA_INT, JAVA_INT, ADDRESS, JAVA_INT, ADDRESS, JAVA_INT);
-  }
-
-  private static final class Getsockopt {
-    static final MethodHandle HANDLE =
-        bind("getsockopt", JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, ADDRESS, ADDRESS);
-  }
-
-  private static final class Statx {
-    static final MethodHandle HANDLE =
-        bind("statx", JAVA_INT, JAVA_INT, ADDRESS, JAVA_INT, JAVA_INT, ADDRESS);
-  }
-
-  private static MethodHandle bind(String name, MemoryLayout result, MemoryLayout... parameters) {
-    return bind(name, List.of(), result, parameters);
-  }
-
-  /// @param fixed parameters before the variable ones
-  private static MethodHandle bindVariadic(
-      String name, int fixed, MemoryLayout result, MemoryLayout... parameters) {
-    return bind(name, List.of(Linker.Option.firstVariadicArg(fixed)), result, parameters);
-  }
-
-  private static MethodHandle bind(
-      String name, List<Linker.Option> more, MemoryLayout result, MemoryLayout... parameters) {
-    var options = new ArrayList<>(more);
-    options.add(Linker.Option.captureCallState("errno"));
-    Linker linker = Linker.nativeLinker();
-    return linker.downcallHandle(
-        linker.defaultLookup().findOrThrow(name),
-        FunctionDescriptor.of(result, parameters),
-        options.toArray(Linker.Option[]::new));
+  private static long call(
+      MemorySegment function, MemorySegment state, long a, long b, long c, long d, long e)
+      throws Throwable {
+    return (long) CALL.invokeExact(function, state, a, b, c, d, e);
   }
 
   private static int errno(MemorySegment state) {
-    return (int) ERRNO.get(state, 0L);
+    return state.get(JAVA_INT, ERRNO);
   }
 
   /// Our own bindings throw nothing checked.
@@ -111,7 +78,7 @@ final class Calls {
       MemorySegment state = arena.allocate(STATE);
       MemorySegment name = arena.allocateFrom(path);
       while (true) {
-        int result = (int) Open.HANDLE.invokeExact(state, name, flags, mode);
+        int result = (int) call(OPEN, state, name.address(), flags, mode, 0, 0);
         if (result >= 0 || errno(state) != Errno.EINTR) {
           return result >= 0 ? result : -errno(state);
         }
@@ -125,7 +92,7 @@ final class Calls {
   static int close(int descriptor) {
     try (Arena arena = Arena.ofConfined()) {
       MemorySegment state = arena.allocate(STATE);
-      int result = (int) Close.HANDLE.invokeExact(state, descriptor);
+      int result = (int) call(CLOSE, state, descriptor, 0, 0, 0, 0);
       return result == 0 || errno(state) == Errno.EINTR ? 0 : -errno(state);
     } catch (Throwable t) {
       throw impossible(t);
@@ -136,7 +103,7 @@ final class Calls {
     try (Arena arena = Arena.ofConfined()) {
       MemorySegment state = arena.allocate(STATE);
       while (true) {
-        int result = (int) Fallocate.HANDLE.invokeExact(state, descriptor, mode, offset, length);
+        int result = (int) call(FALLOCATE, state, descriptor, mode, offset, length, 0);
         if (result == 0 || errno(state) != Errno.EINTR) {
           return result == 0 ? 0 : -errno(state);
         }
@@ -150,7 +117,7 @@ final class Calls {
     try (Arena arena = Arena.ofConfined()) {
       MemorySegment state = arena.allocate(STATE);
       while (true) {
-        int result = (int) Ftruncate.HANDLE.invokeExact(state, descriptor, size);
+        int result = (int) call(FTRUNCATE, state, descriptor, size, 0, 0, 0);
         if (result == 0 || errno(state) != Errno.EINTR) {
           return result == 0 ? 0 : -errno(state);
         }
@@ -163,7 +130,7 @@ final class Calls {
   static long lseek(int descriptor, long offset, int whence) {
     try (Arena arena = Arena.ofConfined()) {
       MemorySegment state = arena.allocate(STATE);
-      long result = (long) Lseek.HANDLE.invokeExact(state, descriptor, offset, whence);
+      long result = call(LSEEK, state, descriptor, offset, whence, 0, 0);
       return result >= 0 ? result : -errno(state);
     } catch (Throwable t) {
       throw impossible(t);
@@ -173,7 +140,7 @@ final class Calls {
   static int fdatasync(int descriptor) {
     try (Arena arena = Arena.ofConfined()) {
       MemorySegment state = arena.allocate(STATE);
-      int result = (int) Fdatasync.HANDLE.invokeExact(state, descriptor);
+      int result = (int) call(FDATASYNC, state, descriptor, 0, 0, 0, 0);
       return result == 0 ? 0 : -errno(state);
     } catch (Throwable t) {
       throw impossible(t);
@@ -184,7 +151,7 @@ final class Calls {
     try (Arena arena = Arena.ofConfined()) {
       MemorySegment state = arena.allocate(STATE);
       while (true) {
-        int result = (int) Fcntl.HANDLE.invokeExact(state, descriptor, command, argument);
+        int result = (int) call(FCNTL, state, descriptor, command, argument.address(), 0, 0);
         if (result >= 0 || errno(state) != Errno.EINTR) {
           return result >= 0 ? result : -errno(state);
         }
@@ -200,7 +167,15 @@ final class Calls {
       MemorySegment source = arena.allocateFrom(from);
       MemorySegment target = arena.allocateFrom(to);
       int result =
-          (int) Renameat2.HANDLE.invokeExact(state, fromFolder, source, toFolder, target, flags);
+          (int)
+              call(
+                  RENAMEAT2,
+                  state,
+                  fromFolder,
+                  source.address(),
+                  toFolder,
+                  target.address(),
+                  flags);
       return result == 0 ? 0 : -errno(state);
     } catch (Throwable t) {
       throw impossible(t);
@@ -212,7 +187,8 @@ final class Calls {
     try (Arena arena = Arena.ofConfined()) {
       MemorySegment state = arena.allocate(STATE);
       int result =
-          (int) Getsockopt.HANDLE.invokeExact(state, descriptor, level, option, value, length);
+          (int)
+              call(GETSOCKOPT, state, descriptor, level, option, value.address(), length.address());
       return result == 0 ? 0 : -errno(state);
     } catch (Throwable t) {
       throw impossible(t);
@@ -223,7 +199,7 @@ final class Calls {
     try (Arena arena = Arena.ofConfined()) {
       MemorySegment state = arena.allocate(STATE);
       MemorySegment name = arena.allocateFrom(path);
-      int result = (int) Statx.HANDLE.invokeExact(state, folder, name, flags, mask, into);
+      int result = (int) call(STATX, state, folder, name.address(), flags, mask, into.address());
       return result == 0 ? 0 : -errno(state);
     } catch (Throwable t) {
       throw impossible(t);

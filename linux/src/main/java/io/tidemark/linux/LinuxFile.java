@@ -62,6 +62,12 @@ public final class LinuxFile implements AutoCloseable {
     this.descriptor = descriptor;
   }
 
+  /// Does ahead what the first system call of the process would do, and takes as long: tens of
+  /// milliseconds. For a thread of its own while something else starts.
+  public static void bindSystemCalls() {
+    Calls.bind();
+  }
+
   /// Opens a path, following symbolic links.
   public static LinuxFile open(Path path, Access access) throws LinuxException {
     int flags =

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.cli;
+
+import io.tidemark.daemon.Daemon;
+import io.tidemark.daemon.DaemonOptions;
+import io.tidemark.nbd.NbdClient;
+import io.tidemark.nbd.NbdUri;
+import io.tidemark.rpc.Calls;
+import io.tidemark.rpc.Remote;
+import io.tidemark.rpc.RpcClient;
+import java.io.IOException;
+import java.io.PrintWriter;
+import java.io.Writer;
+import java.nio.ByteBuffer;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.concurrent.atomic.AtomicInteger;
+
+/// What `scripts/startup-cache` lets the JVM watch, so that its cache holds the classes of the
+/// commands whose start someone waits for. Run in the build, never by a user.
+final class StartupTraining {
+  private static final int BYTES = 64 * 1024;
+
+  private final Path folder;
+
+  private StartupTraining(Path folder) {
+    this.folder = folder;
+  }
+
+  /// @param args an empty folder, for images and sockets
+  public static void main(String[] args) throws Exception {
+    var training = new StartupTraining(Path.of(args[0]));
+    training.images();
+    training.export();
+    training.daemon();
+  }
+
+  private static int run(String... words) {
+    var nowhere = new PrintWriter(Writer.nullWriter());
+    return Tidemark.run(nowhere, nowhere, words);
+  }
+
+  private static void ok(String... words) {
+    int code = run(words);
+    if (code != ExitStatus.DONE.code()) {
+      throw new IllegalStateException(String.join(" ", words) + ": exit code " + code);
+    }
+  }
+
+  private String in(String name) {
+    return folder.resolve(name).toString();
+  }
+
+  private void images() throws IOException {
+    String raw = in("disk.raw");
+    Files.write(folder.resolve("disk.raw"), new byte[16 * BYTES]);
+    String qcow2 = in("disk.qcow2");
+    String overlay = in("overlay.qcow2");
+    ok("--version");
+    ok("image", "create", "-q", "-f", "qcow2", qcow2, "64M");
+    ok("image", "create", "-q", "-f", "qcow2", "-b", qcow2, "-F", "qcow2", overlay);
+    ok("image", "info", overlay);
+    ok("image", "info", "--output", "json", qcow2);
+    ok("image", "check", qcow2);
+    ok("image", "map", "--output", "json", overlay);
+    ok("image", "convert", "-f", "raw", "-O", "qcow2", raw, in("copy.qcow2"));
+    ok("image", "convert", "-O", "raw", in("copy.qcow2"), in("copy.raw"));
+    ok("image", "compare", raw, in("copy.qcow2"));
+    run("image", "info", in("missing"));
+  }
+
+  private void export() throws Exception {
+    Path socket = folder.resolve("export.sock");
+    var code = new AtomicInteger(-1);
+    var server =
+        Thread.ofPlatform()
+            .start(() ->
+                code.set(run("export", "serve", "-k", socket.toString(), in("overlay.qcow2"))));
+    while (!Files.exists(socket)) {
+      if (server.join(Duration.ofMillis(5))) {
+        throw new IllegalStateException("export serve: exit code " + code.get());
+      }
+    }
+    try (var client = NbdClient.connect(NbdUri.unix(socket, ""))) {
+      client.write(0, ByteBuffer.allocateDirect(BYTES));
+      client.read(0, ByteBuffer.allocateDirect(BYTES));
+      client.flush();
+    }
+    server.join();
+  }
+
+  private void daemon() throws Exception {
+    var options =
+        DaemonOptions.of(folder.resolve("state"), folder.resolve("run"), Tidemark.Version.number());
+    try (var daemon = Daemon.start(options);
+        var client = RpcClient.open(daemon.socket(), "qemu:///system", _ -> {})) {
+      client.call(Remote.CONNECT_GET_LIB_VERSION, new Calls.Nothing());
+      client.call(Remote.CONNECT_LIST_ALL_DOMAINS, new Calls.ListAll(1, 0));
+    }
+  }
+}
