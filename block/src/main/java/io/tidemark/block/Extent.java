@@ -7,7 +7,7 @@ package io.tidemark.block;
 /// @param length bytes, at least 1
 /// @param state what a read finds, as far as this layer alone knows
 /// @param hostOffset where the bytes lie in the file beneath, or -1 when there is no such single
-///   place
+///   place; for `UNALLOCATED`, the place that stands ready and holds nothing yet
 /// @param compressed whether the bytes are stored compressed (then `hostOffset` is -1)
 public record Extent(long offset, long length, State state, long hostOffset, boolean compressed) {
   /// What a layer holds for a range.

@@ -83,7 +83,9 @@ public final class Extents {
       if (more && inBacking < extent.length()) {
         Extent.State past = base == null ? Extent.State.UNALLOCATED : Extent.State.ZERO;
         long from = extent.offset() + inBacking;
-        add(new Extent(from, extent.end() - from, past, -1, false), depth, node);
+        // qemu: a place that stands ready is told where nothing beneath answers.
+        long host = extent.hostOffset() < 0 ? -1 : extent.hostOffset() + inBacking;
+        add(new Extent(from, extent.end() - from, past, host, false), depth, node);
       }
       return more;
     }

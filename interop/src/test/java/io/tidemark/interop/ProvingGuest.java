@@ -15,7 +15,6 @@ import io.tidemark.nbd.NbdUri;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.time.Duration;
-import java.util.Optional;
 import java.util.concurrent.locks.ReentrantLock;
 import org.awaitility.Awaitility;
 import org.jspecify.annotations.Nullable;

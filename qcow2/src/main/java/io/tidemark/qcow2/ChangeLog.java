@@ -37,16 +37,20 @@ import org.jspecify.annotations.Nullable;
 ///
 /// | at | what |
 /// |---|---|
-/// | 0 | magic `TMQ2LOG1`, written last |
+/// | 0 | magic `TMQ2LOG2`, written last; the last character is the version |
 /// | 8 | u32 CRC-32C of bytes 16 to 63 |
 /// | 16 | boot id, 16 bytes |
 /// | 32 | u64 device, u64 inode, u64 birth time in ns: the image's [Identity] |
-/// | 56 | u32 cluster bits, u32 records in a half |
+/// | 56 | u32 cluster bits, with 0x100 for extended L2 entries; u32 records in a half |
 /// | 128, 192 | u64 generation of each half, 0: empty |
 ///
-/// Record, 48 bytes: u64 generation, u32 kind (1: L1, 2: L2), u32 count, u64 index (L1 index or
-/// guest cluster), u64 old entry, u64 new entry, u32 CRC-32C of the 40 bytes before, u32 0. Entries
-/// of a run that name host clusters count up by one cluster.
+/// Record, 64 bytes: u64 generation, u32 kind (1: L1, 2: L2, 3: pool), u32 count, u64 index (L1
+/// index, guest cluster or host cluster), u64 old entry, u64 its bitmap, u64 new entry, u64 its
+/// bitmap (0 but for extended L2 entries), u32 CRC-32C of the 56 bytes before, u32 0. Entries of a
+/// run that name host clusters count up by one cluster.
+///
+/// A log of another version of this program, of this boot and image, is refused in words: it may
+/// hold writes that were acknowledged.
 ///
 /// Guarded by the lock of [MappingTables].
 final class ChangeLog implements AutoCloseable {
@@ -79,23 +83,35 @@ final class ChangeLog implements AutoCloseable {
     }
   }
 
-  /// One change: `count` entries from `index` on went from `old` to `fresh`.
-  record Change(int kind, int count, long index, long old, long fresh) {
+  /// One change: `count` slots from `index` on went from `old` to `fresh`.
+  record Change(int kind, int count, long index, L2Slot old, L2Slot fresh) {
     static final int L1 = 1;
     static final int L2 = 2;
 
     /// Host clusters from `index` on were counted ahead: what nothing refers to is the pool's rest.
     static final int POOL = 3;
+
+    static Change l1(int index, long old, long fresh) {
+      return new Change(L1, 1, index, new L2Slot(old, 0), new L2Slot(fresh, 0));
+    }
+
+    static Change pool(long first, int count) {
+      return new Change(POOL, count, first, L2Slot.EMPTY, L2Slot.EMPTY);
+    }
   }
 
-  private static final long MAGIC = 0x31474f4c32514d54L; // "TMQ2LOG1"
-  private static final int RECORD = 48;
+  private static final long MAGIC = 0x32474f4c32514d54L; // "TMQ2LOG2"
+  private static final long MAGIC_ANY = MAGIC & 0x00ff_ffff_ffff_ffffL; // whatever the version
+  private static final int RECORD = 64;
+  private static final int RECORD_CRC = 56; // and bytes before it
+  private static final int EXTENDED = 0x100; // with the cluster bits
   private static final int HEADER = 4096;
 
   /// Records in a half: 512 KiB of them.
   static final int HALF_RECORDS = 512 * 1024 / RECORD;
 
   private static final int SIZE = HEADER + 2 * HALF_RECORDS * RECORD;
+  private static final int MOST_BYTES = 16 << 20; // of a log of any version
   private static final int[] GENERATION_AT = {128, 192};
 
   private final Path path;
@@ -122,13 +138,13 @@ final class ChangeLog implements AutoCloseable {
   ///
   /// @throws CorruptImageException when there is a log that cannot be read: what to do is in its
   ///   text
-  static List<Change> read(Path path, Identity identity, int clusterBits) throws BlockException {
+  static List<Change> read(Path path, Identity identity, Geometry geometry) throws BlockException {
     ByteBuffer raw;
     try {
       if (!Files.exists(path)) {
         return List.of();
       }
-      if (Files.size(path) > SIZE) {
+      if (Files.size(path) > MOST_BYTES) {
         throw unusable(path, "it has " + Files.size(path) + " bytes, wanted " + SIZE);
       }
       raw = ByteBuffer.wrap(Files.readAllBytes(path)).order(LITTLE_ENDIAN);
@@ -137,10 +153,10 @@ final class ChangeLog implements AutoCloseable {
     } catch (IOException e) {
       throw new TransportException(path + ": cannot read the log of the image", e);
     }
-    if (raw.limit() < 8 || raw.getLong(0) != MAGIC) {
+    if (raw.limit() < 8 || (raw.getLong(0) & ~(0xffL << 56)) != MAGIC_ANY) {
       return List.of(); // died while making it: nothing was acknowledged by it
     }
-    if (raw.limit() != SIZE || crc(raw, 16, 48) != raw.getInt(8)) {
+    if (raw.limit() < HEADER || crc(raw, 16, 48) != raw.getInt(8)) {
       throw unusable(path, "its header is damaged");
     }
     if (!bootId(raw).equals(identity.bootId())
@@ -149,8 +165,23 @@ final class ChangeLog implements AutoCloseable {
         || raw.getLong(48) != identity.birthNanos()) {
       return List.of(); // power was lost, or the image of this log is deleted
     }
-    if (raw.getInt(56) != clusterBits || raw.getInt(60) != HALF_RECORDS) {
-      throw unusable(path, "it is for clusters of 2^" + raw.getInt(56) + " bytes");
+    if (raw.getLong(0) != MAGIC) {
+      throw unusable(
+          path,
+          "it is of version "
+              + (char) raw.get(7)
+              + ", wanted 2 (the program that left it can bring it in)");
+    }
+    if (raw.limit() != SIZE || raw.getInt(60) != HALF_RECORDS) {
+      throw unusable(path, "it has " + raw.limit() + " bytes, wanted " + SIZE);
+    }
+    if (raw.getInt(56) != shape(geometry)) {
+      throw unusable(
+          path,
+          "it is for clusters of 2^"
+              + (raw.getInt(56) & (EXTENDED - 1))
+              + " bytes"
+              + ((raw.getInt(56) & EXTENDED) == 0 ? "" : " with extended L2 entries"));
     }
     var changes = new ArrayList<Change>();
     int first =
@@ -177,7 +208,8 @@ final class ChangeLog implements AutoCloseable {
     }
     for (int i = 0; i < HALF_RECORDS; i++) {
       int at = HEADER + (half * HALF_RECORDS + i) * RECORD;
-      if (raw.getLong(at) != generation || crc(raw, at, 40) != raw.getInt(at + 40)) {
+      if (raw.getLong(at) != generation
+          || crc(raw, at, RECORD_CRC) != raw.getInt(at + RECORD_CRC)) {
         return;
       }
       into.add(
@@ -185,8 +217,8 @@ final class ChangeLog implements AutoCloseable {
               raw.getInt(at + 8),
               raw.getInt(at + 12),
               raw.getLong(at + 16),
-              raw.getLong(at + 24),
-              raw.getLong(at + 32)));
+              new L2Slot(raw.getLong(at + 24), raw.getLong(at + 32)),
+              new L2Slot(raw.getLong(at + 40), raw.getLong(at + 48))));
     }
   }
 
@@ -215,7 +247,7 @@ final class ChangeLog implements AutoCloseable {
 
   /// Makes an empty log, over one that is no longer needed. Its space is taken now, so that a full
   /// run dir is found here and not while a record is written.
-  static ChangeLog create(Path path, Identity identity, int clusterBits) throws BlockException {
+  static ChangeLog create(Path path, Identity identity, Geometry geometry) throws BlockException {
     FileChannel channel = null;
     try {
       channel =
@@ -227,7 +259,7 @@ final class ChangeLog implements AutoCloseable {
       writeAll(channel, 0, ByteBuffer.allocate(SIZE));
       channel.truncate(SIZE);
       var log = new ChangeLog(path, channel);
-      log.begin(identity, clusterBits);
+      log.begin(identity, geometry);
       return log;
     } catch (IOException e) {
       closeQuietly(channel);
@@ -270,14 +302,18 @@ final class ChangeLog implements AutoCloseable {
     }
   }
 
-  private void begin(Identity identity, int clusterBits) {
+  private static int shape(Geometry geometry) {
+    return geometry.clusterBits() | (geometry.extendedL2() ? EXTENDED : 0);
+  }
+
+  private void begin(Identity identity, Geometry geometry) {
     for (int i = 0; i < 16; i++) {
       map.put(16 + i, (byte) Integer.parseInt(identity.bootId().substring(2 * i, 2 * i + 2), 16));
     }
     map.putLong(32, identity.device());
     map.putLong(40, identity.inode());
     map.putLong(48, identity.birthNanos());
-    map.putInt(56, clusterBits);
+    map.putInt(56, shape(geometry));
     map.putInt(60, HALF_RECORDS);
     map.putInt(8, crc(map, 16, 48));
     map.putLong(GENERATION_AT[0], generation);
@@ -302,9 +338,11 @@ final class ChangeLog implements AutoCloseable {
     map.putInt(at + 8, change.kind());
     map.putInt(at + 12, change.count());
     map.putLong(at + 16, change.index());
-    map.putLong(at + 24, change.old());
-    map.putLong(at + 32, change.fresh());
-    map.putInt(at + 40, crc(map, at, 40));
+    map.putLong(at + 24, change.old().entry());
+    map.putLong(at + 32, change.old().bitmap());
+    map.putLong(at + 40, change.fresh().entry());
+    map.putLong(at + 48, change.fresh().bitmap());
+    map.putInt(at + RECORD_CRC, crc(map, at, RECORD_CRC));
     used++;
   }
 

@@ -38,7 +38,8 @@ enum Feature {
   static final int NAME_ENTRY = 48;
 
   /// Incompatible features that can be opened.
-  static final long INCOMPATIBLE_KNOWN = DIRTY.mask() | CORRUPT.mask() | COMPRESSION_TYPE.mask();
+  static final long INCOMPATIBLE_KNOWN =
+      DIRTY.mask() | CORRUPT.mask() | COMPRESSION_TYPE.mask() | EXTENDED_L2.mask();
 
   /// Autoclear features whose data writes here keep consistent.
   static final long AUTOCLEAR_KEPT = BITMAPS.mask();

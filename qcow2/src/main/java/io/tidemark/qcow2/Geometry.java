@@ -4,7 +4,15 @@ package io.tidemark.qcow2;
 /// Sizes that follow from the header and never change while an image is open.
 ///
 /// Spec: qcow2.rst, "Cluster mapping", "Host cluster management".
-record Geometry(int version, int clusterBits, int refcountOrder) {
+///
+/// @param extendedL2 whether L2 entries have 16 bytes, the second eight a bitmap of [Subclusters]
+record Geometry(int version, int clusterBits, int refcountOrder, boolean extendedL2) {
+  /// Spec: "Extended L2 Entries": an entry's subclusters.
+  private static final int SUBCLUSTER_BITS = 5;
+
+  /// qemu: extended L2 entries want clusters of at least 16 KiB, subclusters of 512 bytes.
+  static final int MIN_EXTENDED_CLUSTER_BITS = 14;
+
   static final int MIN_CLUSTER_BITS = 9;
   static final int MAX_CLUSTER_BITS = 21; // qemu: MAX_CLUSTER_BITS
 
@@ -27,7 +35,31 @@ record Geometry(int version, int clusterBits, int refcountOrder) {
   }
 
   int l2Bits() {
-    return clusterBits - 3;
+    return clusterBits - (extendedL2 ? 4 : 3);
+  }
+
+  /// Bytes of an L2 entry.
+  int l2EntryBytes() {
+    return extendedL2 ? 16 : 8;
+  }
+
+  /// log2 bytes of a unit: what has one state in the mapping, a subcluster or else a cluster.
+  int unitBits() {
+    return clusterBits - unitsBits();
+  }
+
+  /// log2 of the units of a cluster.
+  int unitsBits() {
+    return extendedL2 ? SUBCLUSTER_BITS : 0;
+  }
+
+  int unitSize() {
+    return 1 << unitBits();
+  }
+
+  /// Units that hold `bytes`, which is not negative.
+  long units(long bytes) {
+    return (bytes >>> unitBits()) + ((bytes & (unitSize() - 1)) == 0 ? 0 : 1);
   }
 
   /// Guest bytes that one L2 table maps, as a power of two.

@@ -8,7 +8,7 @@ import io.tidemark.block.ExtentVisitor;
 import io.tidemark.block.Zeroes;
 import java.nio.ByteBuffer;
 
-/// Guest reads: from entry to bytes.
+/// Guest reads: from entry to bytes, unit by unit ([Geometry#unitBits]).
 ///
 /// Callers hold an [InFlight] ticket, so that no host cluster they looked up is reused under them.
 final class GuestReads {
@@ -33,9 +33,8 @@ final class GuestReads {
 
   void read(long offset, ByteBuffer into) throws BlockException {
     while (into.hasRemaining()) {
-      long cluster = offset >>> geometry.clusterBits();
-      long entry = tables.entry(cluster);
-      int step = (int) run(cluster, entry, geometry.within(offset), into.remaining());
+      long entry = tables.unit(offset >>> geometry.unitBits());
+      int step = (int) run(entry, offset, into.remaining());
       int limit = into.limit();
       into.limit(into.position() + step);
       readRun(entry, offset, into);
@@ -44,32 +43,20 @@ final class GuestReads {
     }
   }
 
-  /// Bytes from `within` the cluster on that the same kind of entry answers for in one piece, at
-  /// most `most`.
-  private long run(long cluster, long entry, int within, long most) throws BlockException {
-    long bytes = (long) geometry.clusterSize() - within;
+  /// Bytes from `offset` on that the same kind of entry answers for in one piece, at most `most`.
+  private long run(long entry, long offset, long most) throws BlockException {
     if (L2Entry.kind(entry) == L2Entry.Kind.COMPRESSED) {
-      return Math.min(bytes, most);
+      return Math.min((long) geometry.clusterSize() - geometry.within(offset), most);
     }
+    long unit = offset >>> geometry.unitBits();
+    long bytes = ((unit + 1) << geometry.unitBits()) - offset;
     for (long next = 1; bytes < most; next++) {
-      long other = tables.entry(cluster + next);
-      if (!continues(entry, other, next)) {
+      if (!L2Entry.continues(entry, unit, tables.unit(unit + next), next, geometry)) {
         break;
       }
-      bytes += geometry.clusterSize();
+      bytes += geometry.unitSize();
     }
     return Math.min(bytes, most);
-  }
-
-  private boolean continues(long entry, long other, long index) {
-    L2Entry.Kind kind = L2Entry.kind(entry);
-    return switch (kind) {
-      case DATA, ZERO_ALLOCATED ->
-          L2Entry.kind(other) == kind
-              && L2Entry.host(other) == L2Entry.host(entry) + (index << geometry.clusterBits());
-      case UNALLOCATED, ZERO_PLAIN -> L2Entry.kind(other) == kind;
-      case COMPRESSED -> false;
-    };
   }
 
   /// Fills `into` from a run that begins at `offset` with `entry`.
@@ -114,15 +101,24 @@ final class GuestReads {
         } while (next << geometry.clusterBits() < end && !tables.mapped(next));
         extent = unallocated(offset, Math.min(end, next << geometry.clusterBits()) - offset);
       } else {
-        long entry = tables.entry(cluster);
-        long bytes = run(cluster, entry, geometry.within(offset), end - offset);
-        extent = extent(entry, offset, bytes);
+        long entry = tables.unit(offset >>> geometry.unitBits());
+        boolean hollow = geometry.extendedL2() && L2Entry.kind(entry) == L2Entry.Kind.UNALLOCATED;
+        long most = hollow ? geometry.clusterSize() - geometry.within(offset) : end - offset;
+        long bytes = run(entry, offset, Math.min(most, end - offset));
+        extent = hollow ? hollow(cluster, offset, bytes) : extent(entry, offset, bytes);
       }
       if (!visitor.visit(extent)) {
         return;
       }
       offset = extent.end();
     }
+  }
+
+  /// Unallocated subclusters of one cluster, with the host cluster that may stand ready for them.
+  private Extent hollow(long cluster, long offset, long length) throws BlockException {
+    long host = L2Entry.host(tables.entry(cluster));
+    long place = host == 0 ? -1 : host + geometry.within(offset);
+    return new Extent(offset, length, Extent.State.UNALLOCATED, place, false);
   }
 
   private static Extent unallocated(long offset, long length) {

@@ -50,29 +50,30 @@ final class GuestWrites {
 
   void write(long offset, ByteBuffer from) throws BlockException {
     while (from.hasRemaining()) {
-      long cluster = offset >>> geometry.clusterBits();
-      long entry = tables.entry(cluster);
+      long unit = offset >>> geometry.unitBits();
+      long entry = tables.unit(unit);
       int before = from.remaining();
       if (L2Entry.writable(entry)) {
-        overwrite(cluster, entry, offset, from);
+        overwrite(unit, entry, offset, from);
       } else {
-        allocate(cluster, offset, from);
+        allocate(offset, from);
       }
       offset += before - from.remaining();
     }
   }
 
-  private void overwrite(long cluster, long entry, long offset, ByteBuffer from)
+  private void overwrite(long unit, long entry, long offset, ByteBuffer from)
       throws BlockException {
-    int within = geometry.within(offset);
-    long bytes = (long) geometry.clusterSize() - within;
+    long bytes = ((unit + 1) << geometry.unitBits()) - offset;
     for (int next = 1; bytes < from.remaining(); next++) {
-      if (tables.entry(cluster + next) != L2Entry.step(entry, next, geometry)) {
+      long other = tables.unit(unit + next);
+      if (!L2Entry.writable(other) || !L2Entry.continues(entry, unit, other, next, geometry)) {
         break;
       }
-      bytes += geometry.clusterSize();
+      bytes += geometry.unitSize();
     }
-    write(L2Entry.host(entry) + within, from, (int) Math.min(bytes, from.remaining()));
+    long place = L2Entry.host(entry) + geometry.within(offset);
+    write(place, from, (int) Math.min(bytes, from.remaining()));
   }
 
   private void write(long hostOffset, ByteBuffer from, int bytes) throws BlockException {
@@ -87,36 +88,35 @@ final class GuestWrites {
     from.position(start + bytes);
   }
 
-  /// Writes into clusters from `cluster` on that need a new place, as many as lie in one L2 table
-  /// and in one run of host clusters. Writes nothing when another thread gave `cluster` its place
-  /// first.
-  private void allocate(long cluster, long offset, ByteBuffer from) throws BlockException {
+  /// Writes into clusters that need a new place or have one to fill, as many as lie in one L2 table
+  /// and in one run of host clusters. Writes nothing when another thread gave the first unit its
+  /// place first.
+  private void allocate(long offset, ByteBuffer from) throws BlockException {
+    long cluster = offset >>> geometry.clusterBits();
     long last = (offset + from.remaining() - 1) >>> geometry.clusterBits();
     last = Math.min(last, cluster | (geometry.l2Entries() - 1));
     int most = (int) Math.min(last - cluster + 1, MappingTables.MAX_CHANGE);
     ClusterLocks.Held held = locks.lock(cluster, most);
     try {
-      long entry = tables.entry(cluster);
-      if (L2Entry.writable(entry)) {
+      if (L2Entry.writable(tables.unit(offset >>> geometry.unitBits()))) {
         return;
       }
-      if (keepsPlace(entry)) {
-        int count = 1;
-        while (count < most
-            && tables.entry(cluster + count) == L2Entry.step(entry, count, geometry)) {
+      long entry = tables.entry(cluster);
+      int count = 1;
+      if (L2Entry.own(entry)) {
+        while (count < most && fillsAfter(entry, tables.entry(cluster + count), count)) {
           count++;
         }
-        fillPlace(cluster, count, L2Entry.host(entry), offset, from);
+        fillPlace(new Placing(cluster, count, L2Entry.host(entry), false, offset, from));
         return;
       }
-      int count = 1;
-      while (count < most && needsPlace(tables.entry(cluster + count))) {
+      while (count < most && !L2Entry.own(tables.entry(cluster + count))) {
         count++;
       }
       Allocator.Run run = allocator.take(count);
       try {
         long host = run.first() << geometry.clusterBits();
-        place(cluster, run.count(), host, run.fresh(), offset, from);
+        place(new Placing(cluster, run.count(), host, run.fresh(), offset, from));
       } catch (BlockException | RuntimeException e) {
         allocator.giveBack(run);
         throw e;
@@ -136,86 +136,177 @@ final class GuestWrites {
     }
   }
 
-  /// A zero cluster with a host cluster of its own: a write fills it where it is.
-  private static boolean keepsPlace(long entry) {
-    return L2Entry.kind(entry) == L2Entry.Kind.ZERO_ALLOCATED && (entry & L2Entry.COPIED) != 0;
+  /// Whether a cluster has a place to fill, behind the place of the one `index` before it.
+  private boolean fillsAfter(long entry, long other, int index) {
+    return L2Entry.own(other)
+        && L2Entry.host(other) == L2Entry.host(entry) + ((long) index << geometry.clusterBits())
+        && (geometry.extendedL2() || !L2Entry.writable(other));
   }
 
-  private static boolean needsPlace(long entry) {
-    return !L2Entry.writable(entry) && !keepsPlace(entry);
-  }
+  /// A write on its way into host clusters in a row.
+  private final class Placing {
+    final long cluster;
+    final int count;
+    final long host;
+    final boolean fresh;
+    final long start;
+    final long end;
+    final long from; // guest offsets of the bytes themselves
+    final long to;
+    final long firstUnit; // units that get bytes
+    final long lastUnit;
+    final ByteBuffer bytes;
 
-  /// Fills the kept places of zero clusters and enters them as data. The mapping on disk may still
-  /// call them data: so zeroes come first, over every byte, and then the guest's bytes. A power cut
-  /// then shows each sector as it was, as zero, or as written, and never the new bytes among the
-  /// old.
-  private void fillPlace(long cluster, int count, long host, long offset, ByteBuffer from)
-      throws BlockException {
-    long start = cluster << geometry.clusterBits();
-    long end = start + ((long) count << geometry.clusterBits());
-    int bytes = (int) Math.min(from.remaining(), end - offset);
-    int position = from.position();
-    try {
-      if (offset > start || offset + bytes < end) {
-        file.writeZeroes(host, end - start);
+    Placing(long cluster, int count, long host, boolean fresh, long offset, ByteBuffer bytes) {
+      this.cluster = cluster;
+      this.count = count;
+      this.host = host;
+      this.fresh = fresh;
+      this.start = cluster << geometry.clusterBits();
+      this.end = start + ((long) count << geometry.clusterBits());
+      this.from = offset;
+      this.to = Math.min(offset + bytes.remaining(), end);
+      this.firstUnit = from >>> geometry.unitBits();
+      this.lastUnit = (to - 1) >>> geometry.unitBits();
+      this.bytes = bytes;
+    }
+
+    long place(long guestOffset) {
+      return host + (guestOffset - start);
+    }
+
+    boolean touches(long unit) {
+      return unit >= firstUnit && unit <= lastUnit;
+    }
+
+    void writeBytes() throws BlockException {
+      write(place(from), bytes, (int) (to - from));
+    }
+
+    /// What the clusters' slots are once all is written.
+    NewSlots slots() throws BlockException {
+      long entry = host | L2Entry.COPIED;
+      if (!geometry.extendedL2()) {
+        return new NewSlots(entry, 0, 0, 0);
       }
-      write(host + (offset - start), from, bytes);
-      tables.change(cluster, count, host | L2Entry.COPIED, writeBack);
-    } catch (BlockException | RuntimeException e) {
-      from.position(position);
-      throw e;
+      return new NewSlots(
+          entry, bitmap(cluster), Subclusters.ALL_DATA, bitmap(cluster + count - 1));
+    }
+
+    private long bitmap(long of) throws BlockException {
+      long base = of << geometry.unitsBits();
+      int low = (int) Math.max(firstUnit - base, 0);
+      int high = (int) Math.min(lastUnit - base + 1, Subclusters.COUNT);
+      L2Slot old = tables.slot(of);
+      return Subclusters.written(old.entry(), old.bitmap(), Subclusters.mask(low, high));
     }
   }
 
-  /// Fills `count` new host clusters and enters them.
-  private void place(
-      long cluster, int count, long host, boolean fresh, long offset, ByteBuffer from)
-      throws BlockException {
-    long start = cluster << geometry.clusterBits();
-    long end = start + ((long) count << geometry.clusterBits());
-    int bytes = (int) Math.min(from.remaining(), end - offset);
-    long dataEnd = offset + bytes;
-    int position = from.position();
+  /// Fills kept places and enters what they hold. The mapping on disk may still call data what
+  /// reads as zero now: so where a unit is written in part, zeroes come first, over every byte of
+  /// it, and then the guest's bytes. A power cut then shows each sector as it was, as zero, or as
+  /// written, and never the new bytes among the old.
+  private void fillPlace(Placing placing) throws BlockException {
+    int position = placing.bytes.position();
     try {
-      keepOld(cluster, start, offset, host, fresh);
-      write(host + (offset - start), from, bytes);
-      long lastCluster = (dataEnd - 1) >>> geometry.clusterBits();
-      keepOld(lastCluster, dataEnd, end, host + (dataEnd - start), fresh);
-      tables.change(cluster, count, host | L2Entry.COPIED, writeBack);
+      fillUnit(placing, placing.firstUnit);
+      if (placing.lastUnit != placing.firstUnit) {
+        fillUnit(placing, placing.lastUnit);
+      }
+      placing.writeBytes();
+      tables.change(placing.cluster, placing.count, placing.slots(), writeBack);
     } catch (BlockException | RuntimeException e) {
-      from.position(position);
+      placing.bytes.position(position);
       throw e;
     }
   }
 
-  /// Copies what a guest range inside one cluster holds now to `host`.
-  private void keepOld(long cluster, long from, long end, long host, boolean fresh)
-      throws BlockException {
-    if (from == end) {
+  /// Writes what a unit that is in its place holds beside the guest's bytes.
+  private void fillUnit(Placing placing, long unit) throws BlockException {
+    long start = unit << geometry.unitBits();
+    long end = start + geometry.unitSize();
+    if (placing.from <= start && placing.to >= end) {
       return;
     }
-    long entry = tables.entry(cluster);
-    long size = header.now().virtualSize();
-    long readEnd = Math.min(end, size); // past the disk's end is zero, for when it grows
-    if (readsZero(entry, from)) {
-      readEnd = from;
+    long entry = tables.unit(unit);
+    if (L2Entry.kind(entry) == L2Entry.Kind.DATA) {
+      return; // in place already
     }
+    if (readsZero(entry, start)) {
+      file.writeZeroes(placing.place(start), end - start);
+      return;
+    }
+    if (placing.from > start) {
+      keep(placing, entry, start, placing.from);
+    }
+    if (placing.to < end) {
+      keep(placing, entry, placing.to, end);
+    }
+  }
+
+  /// Fills new host clusters and enters them.
+  private void place(Placing placing) throws BlockException {
+    int position = placing.bytes.position();
+    try {
+      keepOld(placing, placing.start, placing.from);
+      placing.writeBytes();
+      keepOld(placing, placing.to, placing.end);
+      tables.change(placing.cluster, placing.count, placing.slots(), writeBack);
+    } catch (BlockException | RuntimeException e) {
+      placing.bytes.position(position);
+      throw e;
+    }
+  }
+
+  /// Copies what a guest range inside one cluster holds now to its new place: whatever is stored
+  /// here, and in units that get bytes of the guest, whatever is read.
+  private void keepOld(Placing placing, long from, long end) throws BlockException {
+    while (from < end) {
+      long unit = from >>> geometry.unitBits();
+      long entry = tables.unit(unit);
+      boolean stored =
+          switch (L2Entry.kind(entry)) {
+            case DATA, COMPRESSED -> true;
+            case UNALLOCATED, ZERO_PLAIN, ZERO_ALLOCATED -> false;
+          };
+      long stop = (unit + 1) << geometry.unitBits();
+      while (stop < end && stored && storedAlike(entry, stop)) {
+        stop += geometry.unitSize();
+      }
+      stop = Math.min(stop, end);
+      if (stored || placing.touches(unit)) {
+        keep(placing, entry, from, stop);
+      }
+      from = stop;
+    }
+  }
+
+  private boolean storedAlike(long entry, long offset) throws BlockException {
+    // Within one cluster places follow one another.
+    return L2Entry.kind(tables.unit(offset >>> geometry.unitBits())) == L2Entry.kind(entry);
+  }
+
+  /// Copies a guest range inside one cluster, which all reads by `entry`.
+  private void keep(Placing placing, long entry, long from, long end) throws BlockException {
+    long size = header.now().virtualSize();
+    // Past the disk's end is zero, for when it grows.
+    long readEnd = readsZero(entry, from) ? from : Math.clamp(size, from, end);
     if (readEnd > from) {
       ByteBuffer old = scratch.take();
       try {
         old.limit((int) (readEnd - from));
         reads.readRun(entry, from, old);
-        file.write(host, old.flip());
+        file.write(placing.place(from), old.flip());
       } finally {
         scratch.give(old);
       }
     }
-    if (!fresh && end > Math.max(readEnd, from)) {
-      file.writeZeroes(host + (readEnd - from), end - readEnd);
+    if (!placing.fresh && end > readEnd) {
+      file.writeZeroes(placing.place(readEnd), end - readEnd);
     }
   }
 
-  /// Whether everything from `offset` to the end of its cluster reads as zero.
+  /// Whether everything from `offset` to the end of its unit reads as zero.
   private boolean readsZero(long entry, long offset) {
     return switch (L2Entry.kind(entry)) {
       case ZERO_PLAIN, ZERO_ALLOCATED -> true;
@@ -227,23 +318,26 @@ final class GuestWrites {
   /// Makes a range read as zeroes; space is given back unless `mode` forbids.
   void writeZeroes(long offset, long length, ZeroMode mode) throws BlockException {
     long end = offset + length;
-    boolean keepPlaces = mode == ZeroMode.NO_UNMAP;
-    long first = geometry.clusters(offset);
+    long first = geometry.units(offset);
     // The disk's last cluster is whole even where the disk ends inside it.
     long last =
-        end == header.now().virtualSize() ? geometry.clusters(end) : end >>> geometry.clusterBits();
+        end == header.now().virtualSize()
+            ? geometry.clusters(end) << geometry.unitsBits()
+            : end >>> geometry.unitBits();
     if (first >= last) {
       writePlainZeroes(offset, length);
       return;
     }
-    writePlainZeroes(offset, (first << geometry.clusterBits()) - offset);
-    zeroClusters(first, last, end, keepPlaces);
-    long tail = last << geometry.clusterBits();
+    writePlainZeroes(offset, (first << geometry.unitBits()) - offset);
+    zeroUnits(first, last, end, mode == ZeroMode.NO_UNMAP);
+    long tail = last << geometry.unitBits();
     writePlainZeroes(tail, Math.max(0, end - tail));
   }
 
   /// Gives a range back. It then reads as zeroes; in a version 2 image with something beneath,
   /// which has no way to say zero without space, nothing happens.
+  ///
+  /// qemu: 7.2 refuses a discard there too.
   void discard(long offset, long length) throws BlockException {
     if (geometry.version() < 3 && offset < backing.bound()) {
       return;
@@ -263,6 +357,65 @@ final class GuestWrites {
     if (end > firstOffset) {
       zeroClusters(first, geometry.clusters(end), end, false);
     }
+  }
+
+  /// Makes units `[first, last)` read as zeroes: what is less than a cluster at either end, and the
+  /// clusters between.
+  ///
+  /// @param end guest byte past which nothing is written where bytes must be written
+  private void zeroUnits(long first, long last, long end, boolean keepPlaces)
+      throws BlockException {
+    int bits = geometry.unitsBits();
+    long cluster = first >>> bits;
+    if (cluster << bits < first) {
+      long stop = Math.min((cluster + 1) << bits, last);
+      zeroSubclusters(cluster, first, stop, end, keepPlaces);
+      cluster++;
+    }
+    long whole = last >>> bits;
+    if (cluster < whole) {
+      zeroClusters(cluster, whole, end, keepPlaces);
+      cluster = whole;
+    }
+    if (cluster << bits < last && cluster << bits >= first) {
+      zeroSubclusters(cluster, cluster << bits, last, end, keepPlaces);
+    }
+  }
+
+  /// Makes subclusters `[first, last)` of one cluster read as zeroes.
+  private void zeroSubclusters(long cluster, long first, long last, long end, boolean keepPlaces)
+      throws BlockException {
+    long offset = first << geometry.unitBits();
+    if (!tables.mapped(cluster) && offset >= backing.bound()) {
+      return;
+    }
+    long base = cluster << geometry.unitsBits();
+    long mask = Subclusters.mask((int) (first - base), (int) (last - base));
+    ClusterLocks.Held held = locks.lock(cluster, 1);
+    try {
+      L2Slot old = tables.slot(cluster);
+      if ((old.entry() & L2Entry.COMPRESSED) == 0) {
+        L2Slot fresh = zeroed(old, mask, offset < backing.bound(), keepPlaces);
+        if (!fresh.equals(old)) {
+          tables.change(cluster, 1, NewSlots.all(fresh), writeBack);
+        }
+        return;
+      }
+    } finally {
+      locks.unlock(held);
+    }
+    writePlainZeroes(offset, Math.min(last << geometry.unitBits(), end) - offset);
+  }
+
+  /// The slot that makes some subclusters read as zeroes.
+  private static L2Slot zeroed(L2Slot old, long mask, boolean beneath, boolean keepPlaces) {
+    boolean holdsSome = Subclusters.data(old.bitmap()) != 0;
+    if (!holdsSome && !beneath && L2Entry.host(old.entry()) == 0) {
+      return old; // reads as zeroes by itself
+    }
+    long bitmap = Subclusters.zeroed(old.bitmap(), mask);
+    boolean drop = holdsSome && !keepPlaces && Subclusters.data(bitmap) == 0;
+    return new L2Slot(drop ? 0 : old.entry(), bitmap);
   }
 
   /// Makes whole clusters `[first, last)` read as zeroes.
@@ -292,9 +445,9 @@ final class GuestWrites {
   private void writePlainZeroes(long offset, long length) throws BlockException {
     long end = offset + length;
     while (offset < end) {
-      long cluster = offset >>> geometry.clusterBits();
-      long stop = Math.min(end, (cluster + 1) << geometry.clusterBits());
-      if (!readsZero(tables.entry(cluster), offset)) {
+      long unit = offset >>> geometry.unitBits();
+      long stop = Math.min(end, (unit + 1) << geometry.unitBits());
+      if (!readsZero(tables.unit(unit), offset)) {
         while (offset < stop) {
           int step = (int) Math.min(Zeroes.BLOCK, stop - offset);
           write(offset, Zeroes.of(step));
@@ -310,23 +463,23 @@ final class GuestWrites {
     try {
       int done = 0;
       while (done < count) {
-        long entry = tables.entry(first + done);
-        long fresh = zeroed(first + done, entry, keepPlaces);
+        L2Slot old = tables.slot(first + done);
+        L2Slot fresh = zeroed(first + done, old, keepPlaces);
         int run = 1;
         while (done + run < count) {
-          long next = tables.entry(first + done + run);
-          long wanted = zeroed(first + done + run, next, keepPlaces);
+          L2Slot next = tables.slot(first + done + run);
+          L2Slot wanted = zeroed(first + done + run, next, keepPlaces);
           boolean alike =
-              entry == fresh
-                  ? next == wanted
-                  : next != wanted && wanted == L2Entry.step(fresh, run, geometry);
+              old.equals(fresh)
+                  ? next.equals(wanted)
+                  : !next.equals(wanted) && wanted.equals(fresh.step(run, geometry));
           if (!alike) {
             break;
           }
           run++;
         }
-        if (entry != fresh) {
-          tables.change(first + done, run, fresh, writeBack);
+        if (!old.equals(fresh)) {
+          tables.change(first + done, run, NewSlots.all(fresh), writeBack);
         }
         done += run;
       }
@@ -335,20 +488,18 @@ final class GuestWrites {
     }
   }
 
-  /// The entry that makes a cluster read as zeroes.
-  private long zeroed(long cluster, long entry, boolean keepPlaces) {
-    L2Entry.Kind kind = L2Entry.kind(entry);
+  /// The slot that makes a whole cluster read as zeroes.
+  ///
+  /// qemu: what was in this layer says zero afterwards, also where nothing is beneath; 7.2.
+  private L2Slot zeroed(long cluster, L2Slot old, boolean keepPlaces) {
+    long entry = old.entry();
+    if (keepPlaces && L2Entry.own(entry)) {
+      return L2Slot.whole(entry | L2Entry.ZERO, geometry);
+    }
+    boolean here = entry != 0 || old.bitmap() != 0;
     boolean beneath = cluster << geometry.clusterBits() < backing.bound();
-    if (keepPlaces && kind == L2Entry.Kind.ZERO_ALLOCATED) {
-      return entry;
-    }
-    if (keepPlaces && L2Entry.writable(entry)) {
-      return entry | L2Entry.ZERO;
-    }
-    if (kind == L2Entry.Kind.ZERO_PLAIN) {
-      return entry;
-    }
-    return beneath ? L2Entry.ZERO : 0;
+    boolean zero = geometry.version() >= 3 && (here || beneath);
+    return L2Slot.whole(zero ? L2Entry.ZERO : 0, geometry);
   }
 
   /// Writes back when too much waits. Called without cluster locks.

@@ -139,8 +139,9 @@ record Header(
               + ", wanted a multiple of 8 from 104 to the cluster size");
     }
     ByteBuffer cluster = file.readAt(0, 1 << clusterBits);
-    return new Parser(file, new Geometry(version, clusterBits, order), cluster, headerLength)
-        .parse();
+    boolean extendedL2 = version == 3 && Feature.EXTENDED_L2.in(fixed.getLong(At.INCOMPATIBLE));
+    var geometry = new Geometry(version, clusterBits, order, extendedL2);
+    return new Parser(file, geometry, cluster, headerLength).parse();
   }
 
   /// The second half of parsing: everything that needs the cluster size.
@@ -157,6 +158,13 @@ record Header(
       int extensionsEnd;
       if (unknown != 0) {
         refuse(unknown, extensions, end);
+      }
+      if (geometry.extendedL2() && geometry.clusterBits() < Geometry.MIN_EXTENDED_CLUSTER_BITS) {
+        throw corrupt(
+            "extended L2 entries with clusters of "
+                + geometry.clusterSize()
+                + " bytes, wanted at least "
+                + (1 << Geometry.MIN_EXTENDED_CLUSTER_BITS));
       }
       int crypt = raw.getInt(At.CRYPT_METHOD);
       if (crypt != 0) {

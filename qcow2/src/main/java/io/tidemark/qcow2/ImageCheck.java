@@ -237,7 +237,12 @@ final class ImageCheck {
     ByteBuffer raw = file.readAt(table, geometry.clusterSize());
     long expected = 0;
     for (int i = 0; i < geometry.l2Entries(); i++) {
-      long entry = raw.getLong(i * 8);
+      long entry = raw.getLong(i * geometry.l2EntryBytes());
+      if (geometry.extendedL2()) {
+        long bitmap = raw.getLong(i * geometry.l2EntryBytes() + 8);
+        bitmap(entry, bitmap, "L2 entry " + i + " of table " + l1Index);
+        entry = Subclusters.wholeEntry(entry);
+      }
       if (entry == 0) {
         continue;
       }
@@ -283,6 +288,19 @@ final class ImageCheck {
         }
         case ZERO_PLAIN, UNALLOCATED -> {}
       }
+    }
+  }
+
+  /// Spec: "Extended L2 Entries": no subcluster is both data and zero, none is data without a host
+  /// cluster, and a compressed cluster has none.
+  private void bitmap(long entry, long bitmap, String who) {
+    boolean compressed = (entry & L2Entry.COMPRESSED) != 0;
+    if (compressed ? bitmap != 0 : Subclusters.corrupt(entry, bitmap)) {
+      corrupt(
+          who
+              + (compressed ? ": compressed with" : ": contradicts its")
+              + " subcluster bitmap 0x"
+              + Long.toHexString(bitmap));
     }
   }
 

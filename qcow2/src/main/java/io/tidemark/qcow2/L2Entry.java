@@ -46,6 +46,34 @@ final class L2Entry {
     return (entry & (COMPRESSED | ZERO | COPIED)) == COPIED && (entry & OFFSET) != 0;
   }
 
+  /// Whether a host cluster stands ready that nobody else refers to, so that a write need not look
+  /// for another.
+  static boolean own(long entry) {
+    return (entry & (COMPRESSED | COPIED)) == COPIED && (entry & OFFSET) != 0;
+  }
+
+  /// Where unit `unit` is, by its entry.
+  static long place(long entry, long unit, Geometry geometry) {
+    long within = unit & ((1 << geometry.unitsBits()) - 1);
+    return host(entry) + (within << geometry.unitBits());
+  }
+
+  /// Whether `other`, the entry of the unit `next` after `unit`, says the same and its place, where
+  /// it has one, follows.
+  static boolean continues(long entry, long unit, long other, long next, Geometry geometry) {
+    Kind kind = kind(entry);
+    if (kind(other) != kind) {
+      return false;
+    }
+    return switch (kind) {
+      case DATA, ZERO_ALLOCATED ->
+          place(other, unit + next, geometry)
+              == place(entry, unit, geometry) + (next << geometry.unitBits());
+      case UNALLOCATED, ZERO_PLAIN -> true;
+      case COMPRESSED -> false;
+    };
+  }
+
   /// Whether the entry names whole host clusters, so that a run of entries counts up.
   static boolean placed(long entry) {
     return (entry & COMPRESSED) == 0 && (entry & OFFSET) != 0;

@@ -3,33 +3,48 @@ package io.tidemark.qcow2;
 
 import java.nio.ByteBuffer;
 import java.util.BitSet;
+import java.util.List;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLongArray;
+import java.util.concurrent.locks.LockSupport;
 
 /// One L2 table in memory.
 ///
-/// Entries are read by any thread at any time. Everything else, and every change of an entry, is
-/// guarded by the lock of [MappingTables].
+/// Entries are read by any thread at any time, without a lock. Everything else, and every change of
+/// an entry, is guarded by the lock of [MappingTables].
+///
+/// An extended entry is two words, and a reader must never see one of before with one of after: a
+/// subcluster would be looked for in a host cluster that never held it. So a change makes `version`
+/// odd, sets both words, and makes it even; a reader takes the words between two looks at `version`
+/// and takes them again when it was odd or has moved on. The changer holds it odd for two stores.
+///
+/// Spec: qcow2.rst, "L2 table entry", "Extended L2 Entries".
 final class L2Table {
   /// Bytes of a table that are written together: what one changed entry costs.
   static final int CHUNK = 4096;
+
+  private static final int SPINS = 64;
 
   /// A changed part of a table, as it was when it was taken.
   record Chunk(long hostOffset, ByteBuffer bytes) {}
 
   private final int l1Index;
   private final long hostOffset;
-  private final AtomicLongArray entries;
+  private final boolean extended;
+  private final AtomicLongArray words; // extended: entry, bitmap, entry, bitmap, ...
+  private final AtomicInteger version = new AtomicInteger(); // extended only
   private final BitSet dirty = new BitSet();
   private boolean writing;
   private volatile boolean used = true;
 
   /// @param raw the table's cluster
-  L2Table(int l1Index, long hostOffset, ByteBuffer raw) {
+  L2Table(int l1Index, long hostOffset, ByteBuffer raw, boolean extended) {
     this.l1Index = l1Index;
     this.hostOffset = hostOffset;
+    this.extended = extended;
     long[] values = new long[raw.remaining() / 8];
     raw.asLongBuffer().get(values);
-    this.entries = new AtomicLongArray(values);
+    this.words = new AtomicLongArray(values);
   }
 
   int l1Index() {
@@ -40,18 +55,49 @@ final class L2Table {
     return hostOffset;
   }
 
+  /// Entries.
   int length() {
-    return entries.length();
+    return extended ? words.length() / 2 : words.length();
   }
 
+  /// An entry, of an extended one the first word.
   long get(int index) {
-    return entries.getAcquire(index);
+    return words.getAcquire(extended ? 2 * index : index);
+  }
+
+  /// An extended entry, whole; the bitmap of a standard one is 0.
+  L2Slot slot(int index) {
+    if (!extended) {
+      return new L2Slot(get(index), 0);
+    }
+    for (int tries = 1; ; tries++) {
+      int before = version.getAcquire();
+      long entry = words.getAcquire(2 * index);
+      long bitmap = words.getAcquire(2 * index + 1);
+      // Safe because the acquiring reads above are not moved past this one.
+      if ((before & 1) == 0 && before == version.getOpaque()) {
+        return new L2Slot(entry, bitmap);
+      }
+      if (tries % SPINS == 0) {
+        LockSupport.parkNanos(1000); // the changer has lost its processor
+      } else {
+        Thread.onSpinWait();
+      }
+    }
   }
 
   /// Sets an entry. Returns bytes that became dirty by it.
-  int set(int index, long entry) {
-    entries.setRelease(index, entry);
-    int chunk = index * 8 / CHUNK;
+  int set(int index, long entry, long bitmap) {
+    if (extended) {
+      int now = version.getPlain();
+      version.setOpaque(now + 1);
+      words.setRelease(2 * index, entry); // not before the odd version
+      words.setRelease(2 * index + 1, bitmap);
+      version.setRelease(now + 2);
+    } else {
+      words.setRelease(index, entry);
+    }
+    int chunk = index * (extended ? 16 : 8) / CHUNK;
     if (dirty.get(chunk)) {
       return 0;
     }
@@ -72,13 +118,13 @@ final class L2Table {
   }
 
   /// Copies the dirty chunks out; the table is then clean but being written.
-  void take(java.util.List<Chunk> into) {
-    int chunkBytes = Math.min(CHUNK, entries.length() * 8);
+  void take(List<Chunk> into) {
+    int chunkBytes = Math.min(CHUNK, words.length() * 8);
     for (int chunk = dirty.nextSetBit(0); chunk >= 0; chunk = dirty.nextSetBit(chunk + 1)) {
       ByteBuffer bytes = Header.bigEndian(chunkBytes);
       int first = chunk * CHUNK / 8;
       for (int i = 0; i < chunkBytes / 8; i++) {
-        bytes.putLong(i * 8, entries.get(first + i));
+        bytes.putLong(i * 8, words.get(first + i));
       }
       into.add(new Chunk(hostOffset + (long) chunk * CHUNK, bytes));
     }
@@ -86,11 +132,11 @@ final class L2Table {
     writing = true;
   }
 
-  /// The whole table as it is on disk.
+  /// The whole table as it is on disk; for one that nobody changes.
   ByteBuffer image() {
-    ByteBuffer raw = Header.bigEndian(entries.length() * 8);
-    for (int i = 0; i < entries.length(); i++) {
-      raw.putLong(i * 8, entries.get(i));
+    ByteBuffer raw = Header.bigEndian(words.length() * 8);
+    for (int i = 0; i < words.length(); i++) {
+      raw.putLong(i * 8, words.get(i));
     }
     return raw;
   }

@@ -13,6 +13,7 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.TreeMap;
 
 /// Brings the changes of a log that a killed process left into the tables, before the image is
 /// served.
@@ -40,7 +41,7 @@ final class LogReplay {
   private final Set<Long> unexplainedL1 = new HashSet<>();
   private final Map<Long, Change> unexplained = new HashMap<>();
   private final List<Run> named = new ArrayList<>();
-  private final List<Run> pool = new ArrayList<>();
+  private final TreeMap<Long, Long> pool = new TreeMap<>(); // first to end, of disjoint runs
 
   LogReplay(
       Path path,
@@ -78,14 +79,29 @@ final class LogReplay {
     return applied;
   }
 
-  private int pool(Change change) {
-    pool.add(new Run(change.index(), change.count()));
+  private int pool(Change change) throws CorruptImageException {
+    if (change.index() < 0
+        || change.count() < 1
+        || change.index() > geometry.clusters(Geometry.MAX_HOST_OFFSET) - change.count()) {
+      throw unusable("it names " + change.count() + " clusters from " + change.index());
+    }
+    long first = change.index();
+    long end = first + change.count();
+    Map.Entry<Long, Long> before = pool.floorEntry(end);
+    while (before != null && before.getValue() >= first) {
+      first = Math.min(first, before.getKey());
+      end = Math.max(end, before.getValue());
+      pool.remove(before.getKey());
+      before = pool.floorEntry(end);
+    }
+    pool.put(first, end);
     return 0;
   }
 
   /// Whether the dead process had counted this host cluster ahead.
   boolean wasPooled(long cluster) {
-    return pool.stream().anyMatch(r -> cluster >= r.first() && cluster - r.first() < r.count());
+    Map.Entry<Long, Long> run = pool.floorEntry(cluster);
+    return run != null && cluster < run.getValue();
   }
 
   private CorruptImageException unusable(String why) {
@@ -112,12 +128,14 @@ final class LogReplay {
     }
     int index = (int) change.index();
     long now = tables.l1Entry(index);
-    if (now == change.old()) {
-      checkPlaces(L2Entry.host(change.fresh()), 1);
-      tables.replayL1(index, change.old(), change.fresh());
+    long old = change.old().entry();
+    long fresh = change.fresh().entry();
+    if (now == old) {
+      checkPlaces(fresh, 1);
+      tables.replayL1(index, old, fresh);
       return 1;
     }
-    if (now == change.fresh()) {
+    if (now == fresh) {
       unexplainedL1.remove((long) index);
     } else {
       unexplainedL1.add((long) index);
@@ -133,20 +151,28 @@ final class LogReplay {
         || change.index() > end - change.count()) {
       throw unusable("it names guest cluster " + change.index() + " of " + end);
     }
-    if (L2Entry.placed(change.fresh())) {
-      checkPlaces(L2Entry.host(change.fresh()), change.count());
+    long place = change.fresh().entry();
+    if (L2Entry.placed(place)) {
+      checkPlaces(place, change.count());
+    }
+    if (geometry.extendedL2()
+        ? Subclusters.corrupt(place, change.fresh().bitmap())
+        : change.fresh().bitmap() != 0) {
+      throw unusable(
+          "it gives a subcluster bitmap that contradicts its entry, for guest cluster "
+              + change.index());
     }
     long applied = 0;
     for (int i = 0; i < change.count(); i++) {
       long cluster = change.index() + i;
-      long now = tables.entry(cluster);
-      long old = L2Entry.step(change.old(), i, geometry);
-      long fresh = L2Entry.step(change.fresh(), i, geometry);
-      if (now == old) {
+      L2Slot now = tables.slot(cluster);
+      L2Slot old = change.old().step(i, geometry);
+      L2Slot fresh = change.fresh().step(i, geometry);
+      if (now.equals(old)) {
         tables.replayL2(cluster, old, fresh);
         unexplained.remove(cluster);
         applied++;
-      } else if (now == fresh) {
+      } else if (now.equals(fresh)) {
         unexplained.remove(cluster);
       } else {
         unexplained.put(cluster, change);
@@ -155,7 +181,8 @@ final class LogReplay {
     return applied;
   }
 
-  private void checkPlaces(long host, int count) throws BlockException {
+  private void checkPlaces(long entry, int count) throws BlockException {
+    long host = L2Entry.host(entry);
     long first = host >>> geometry.clusterBits();
     if (!geometry.aligned(host)
         || first < 1
@@ -163,7 +190,9 @@ final class LogReplay {
         || metadata.firstIn(first, count) >= 0) {
       throw unusable("it names host offset 0x" + Long.toHexString(host) + ", which is no data");
     }
-    named.add(new Run(first, count));
+    if ((entry & L2Entry.COPIED) != 0) { // else only subclusters of a shared cluster changed
+      named.add(new Run(first, count));
+    }
   }
 
   /// Every host cluster in use that the log named is counted, and has one reference.

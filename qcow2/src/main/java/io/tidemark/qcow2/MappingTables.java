@@ -16,9 +16,9 @@ import org.jspecify.annotations.Nullable;
 
 /// Where each guest cluster is: the active L1 table and a cache of L2 tables, in memory.
 ///
-/// Reading an entry takes no lock. Changing one takes `lock`, which is short: nothing slow happens
-/// under it. A changed table is dirty until [WriteBack] has written it; a dirty table is never
-/// dropped from the cache.
+/// Reading an entry takes no lock, and finds an extended one whole ([L2Table]). Changing one takes
+/// `lock`, which is short: nothing slow happens under it. A changed table is dirty until
+/// [WriteBack] has written it; a dirty table is never dropped from the cache.
 ///
 /// What is on disk after each step of a change ([#change]):
 /// 1. The host cluster has its count (written, [Allocator]) and its data (written by the caller).
@@ -130,7 +130,7 @@ final class MappingTables {
     lock.lock();
     try {
       if (log != null && log.room() > MAX_CHANGE) {
-        log.append(new ChangeLog.Change(ChangeLog.Change.POOL, (int) count, first, 0, 0));
+        log.append(ChangeLog.Change.pool(first, (int) count));
       }
     } finally {
       lock.unlock();
@@ -182,19 +182,58 @@ final class MappingTables {
     return L2Entry.host(tables.l1().get(l1Index(guestCluster))) != 0;
   }
 
-  /// The L2 entry of a guest cluster, 0 where there is no table.
+  /// The L2 entry of a guest cluster, of an extended one the first word; 0 where there is no table.
   long entry(long guestCluster) throws BlockException {
-    int i = l1Index(guestCluster);
+    L2Table table = table(l1Index(guestCluster));
+    return table == null ? 0 : table.get(l2Index(guestCluster));
+  }
+
+  /// What the L2 table says of a guest cluster; empty where there is no table.
+  L2Slot slot(long guestCluster) throws BlockException {
+    L2Table table = table(l1Index(guestCluster));
+    return table == null ? L2Slot.EMPTY : table.slot(l2Index(guestCluster));
+  }
+
+  /// What holds for a unit (a cluster, or where there are such a subcluster), as a standard entry
+  /// of its cluster would say it.
+  ///
+  /// @throws CorruptImageException when an entry and its bitmap contradict one another
+  long unit(long unit) throws BlockException {
+    if (!geometry.extendedL2()) {
+      return entry(unit);
+    }
+    long cluster = unit >>> geometry.unitsBits();
+    L2Slot slot = slot(cluster);
+    if (Subclusters.corrupt(slot.entry(), slot.bitmap())) {
+      throw contradiction(cluster, slot);
+    }
+    int index = (int) (unit & (Subclusters.COUNT - 1));
+    return Subclusters.plain(slot.entry(), slot.bitmap(), index);
+  }
+
+  private CorruptImageException contradiction(long cluster, L2Slot slot) {
+    return new CorruptImageException(
+        file.name()
+            + ": guest cluster "
+            + cluster
+            + ": L2 entry 0x"
+            + Long.toHexString(slot.entry())
+            + " and subcluster bitmap 0x"
+            + Long.toHexString(slot.bitmap())
+            + " contradict one another");
+  }
+
+  private @Nullable L2Table table(int i) throws BlockException {
     Tables now = tables;
     L2Table table = now.slots().getAcquire(i);
     if (table == null) {
       table = L2Entry.host(now.l1().get(i)) == 0 ? null : load(i);
       if (table == null) {
-        return 0;
+        return null;
       }
     }
     table.touch();
-    return table.get(l2Index(guestCluster));
+    return table;
   }
 
   /// Brings a table in; null when there is none. One thread loads, others wait for it: so no stale
@@ -209,7 +248,7 @@ final class MappingTables {
       if (L2Entry.host(entry) == 0) {
         return null;
       }
-      var table = new L2Table(l1Index, checkedTable(entry, l1Index), readTable(entry));
+      var table = newTable(l1Index, checkedTable(entry, l1Index), readTable(entry));
       if (!readOnly) {
         checkEntries(table);
       }
@@ -221,6 +260,10 @@ final class MappingTables {
       }
       return table;
     }
+  }
+
+  private L2Table newTable(int l1Index, long hostOffset, ByteBuffer content) {
+    return new L2Table(l1Index, hostOffset, content, geometry.extendedL2());
   }
 
   private ByteBuffer readTable(long l1Entry) throws BlockException {
@@ -248,7 +291,11 @@ final class MappingTables {
   private void checkEntries(L2Table table) throws CorruptImageException {
     long end = geometry.clusters(file.length());
     for (int i = 0; i < table.length(); i++) {
-      long entry = table.get(i);
+      L2Slot slot = table.slot(i);
+      long entry = slot.entry();
+      if (geometry.extendedL2() && Subclusters.corrupt(entry, slot.bitmap())) {
+        throw contradiction(((long) table.l1Index() << geometry.l2Bits()) + i, slot);
+      }
       if (L2Entry.placed(entry)) {
         long host = L2Entry.host(entry);
         checkPlace(table, i, host, 1, geometry.aligned(host), end);
@@ -271,7 +318,7 @@ final class MappingTables {
               + ": L2 entry "
               + index
               + " at 0x"
-              + Long.toHexString(table.hostOffset() + 8L * index)
+              + Long.toHexString(table.hostOffset() + (long) geometry.l2EntryBytes() * index)
               + ": host offset 0x"
               + Long.toHexString(host)
               + " is not a data cluster of the file; check the image");
@@ -297,9 +344,15 @@ final class MappingTables {
   }
 
   /// Gives `count` guest clusters new entries, `fresh` and those that follow it (counting up when
-  /// it names a host cluster). The caller holds them in [ClusterLocks], and they lie in one L2
-  /// table. Either all change or, on an exception, none.
+  /// it names a host cluster), each for its whole cluster. The caller holds them in [ClusterLocks],
+  /// and they lie in one L2 table. Either all change or, on an exception, none.
   void change(long guestCluster, int count, long fresh, WriteBack writeBack) throws BlockException {
+    change(guestCluster, count, NewSlots.all(L2Slot.whole(fresh, geometry)), writeBack);
+  }
+
+  /// As above, to slots of any kind.
+  void change(long guestCluster, int count, NewSlots fresh, WriteBack writeBack)
+      throws BlockException {
     int i = l1Index(guestCluster);
     while (true) {
       L2Table table = writableTable(i);
@@ -322,32 +375,35 @@ final class MappingTables {
     }
   }
 
-  // Under lock. Runs of entries that are alike become one record.
-  private void enter(L2Table table, long guestCluster, int count, long fresh) {
+  // Under lock. Runs of slots that are alike become one record.
+  private void enter(L2Table table, long guestCluster, int count, NewSlots fresh) {
     int first = l2Index(guestCluster);
     for (int done = 0; done < count; ) {
-      long old = table.get(first + done);
+      L2Slot old = table.slot(first + done);
+      long bitmap = fresh.bitmap(done, count);
       int run = 1;
       while (done + run < count
-          && table.get(first + done + run) == L2Entry.step(old, run, geometry)) {
+          && fresh.bitmap(done + run, count) == bitmap
+          && table.slot(first + done + run).equals(old.step(run, geometry))) {
         run++;
       }
-      long entry = L2Entry.step(fresh, done, geometry);
+      var slot = new L2Slot(L2Entry.step(fresh.entry(), done, geometry), bitmap);
       if (log != null) {
-        log.append(new ChangeLog.Change(ChangeLog.Change.L2, run, guestCluster + done, old, entry));
+        log.append(new ChangeLog.Change(ChangeLog.Change.L2, run, guestCluster + done, old, slot));
         logHasChanges = true;
       }
-      set(table, first + done, run, entry);
-      dropped(old, run, entry);
+      set(table, first + done, run, slot);
+      dropped(old.entry(), run, slot.entry());
       done += run;
     }
   }
 
   // Under lock.
-  private void set(L2Table table, int first, int count, long entry) {
+  private void set(L2Table table, int first, int count, L2Slot slot) {
     int bytes = 0;
     for (int i = 0; i < count; i++) {
-      bytes += table.set(first + i, L2Entry.step(entry, i, geometry));
+      long entry = L2Entry.step(slot.entry(), i, geometry);
+      bytes += table.set(first + i, entry, slot.bitmap());
     }
     dirtyTables.add(table);
     dirtyBytes += bytes;
@@ -413,7 +469,7 @@ final class MappingTables {
       allocator.giveBack(home);
       throw e;
     }
-    var table = new L2Table(l1Index, host, content);
+    var table = newTable(l1Index, host, content);
     long entry = host | L2Entry.COPIED;
     lock.lock();
     try {
@@ -422,7 +478,7 @@ final class MappingTables {
           allocator.giveBack(home);
           return null;
         }
-        log.append(new ChangeLog.Change(ChangeLog.Change.L1, 1, l1Index, oldEntry, entry));
+        log.append(ChangeLog.Change.l1(l1Index, oldEntry, entry));
         logHasChanges = true;
       }
       enterTable(table, oldEntry, entry);
@@ -526,8 +582,8 @@ final class MappingTables {
     }
   }
 
-  /// Replay: changes one L2 entry; the table exists and is not shared.
-  void replayL2(long guestCluster, long old, long entry) throws BlockException {
+  /// Replay: changes one L2 slot; the table exists and is not shared.
+  void replayL2(long guestCluster, L2Slot old, L2Slot fresh) throws BlockException {
     int i = l1Index(guestCluster);
     L2Table table = tables.slots().get(i);
     if (table == null) {
@@ -539,8 +595,8 @@ final class MappingTables {
     }
     lock.lock();
     try {
-      set(table, l2Index(guestCluster), 1, entry);
-      dropped(old, 1, entry);
+      set(table, l2Index(guestCluster), 1, fresh);
+      dropped(old.entry(), 1, fresh.entry());
     } finally {
       lock.unlock();
     }

@@ -33,6 +33,7 @@ record NewImage(
     boolean lazy = false;
     int compression = Codec.ZLIB;
     boolean orderGiven = false;
+    boolean extended = false;
     for (Map.Entry<String, String> option : options.options().entrySet()) {
       String value = option.getValue().toLowerCase(Locale.ROOT);
       switch (option.getKey()) {
@@ -45,7 +46,7 @@ record NewImage(
         case "lazy_refcounts" -> lazy = onOff(name, "lazy_refcounts", value);
         case "preallocation" -> only(name, "preallocation", value, "off");
         case "compression_type" -> compression = compressionType(name, value);
-        case "extended_l2" -> only(name, "extended_l2", value, "off");
+        case "extended_l2" -> extended = onOff(name, "extended_l2", value);
         case "data_file_raw" -> only(name, "data_file_raw", value, "off");
         case "encryption" -> only(name, "encryption", value, "off");
         default ->
@@ -64,8 +65,14 @@ record NewImage(
               + (lazy ? "lazy_refcounts=on" : "refcount_bits other than 16")
               + " needs compat=1.1 or later");
     }
+    if (extended && (version == 2 || clusterBits < Geometry.MIN_EXTENDED_CLUSTER_BITS)) {
+      throw new UnsupportedImageException(
+          name
+              + ": extended_l2=on needs "
+              + (version == 2 ? "compat=1.1 or later" : "clusters of at least 16384 bytes"));
+    }
     long size = (options.virtualSize() + 511) & ~511L; // negative when it passes a long
-    var geometry = new Geometry(version, clusterBits, order);
+    var geometry = new Geometry(version, clusterBits, order, extended);
     if (size < 0 || geometry.l1EntriesFor(size) > Geometry.MAX_L1_BYTES / 8) {
       throw new UnsupportedImageException(
           name
@@ -216,7 +223,9 @@ record NewImage(
       at = At.END_V3 + 8; // with the compression type, 0
       raw.putLong(At.COMPATIBLE, lazyRefcounts ? Feature.LAZY_REFCOUNTS.mask() : 0);
       raw.putLong(
-          At.INCOMPATIBLE, compressionType == Codec.ZLIB ? 0 : Feature.COMPRESSION_TYPE.mask());
+          At.INCOMPATIBLE,
+          (compressionType == Codec.ZLIB ? 0 : Feature.COMPRESSION_TYPE.mask())
+              | (geometry.extendedL2() ? Feature.EXTENDED_L2.mask() : 0));
       raw.put(At.COMPRESSION_TYPE, (byte) compressionType);
       raw.putInt(At.REFCOUNT_ORDER, geometry.refcountOrder());
       raw.putInt(At.HEADER_LENGTH, at);

@@ -246,8 +246,7 @@ public final class Qcow2Image implements FormatNode {
     if (readOnly && ChangeLog.inUse(path)) {
       return; // beside a living writer: what the file shows is all that a reader is promised
     }
-    List<ChangeLog.Change> changes =
-        ChangeLog.read(path, logPlace.get().identity(), geometry.clusterBits());
+    List<ChangeLog.Change> changes = ChangeLog.read(path, logPlace.get().identity(), geometry);
     var replay = new LogReplay(path, file, geometry, tables, allocator, metadata);
     if (!changes.isEmpty()) {
       replay.run(changes);
@@ -332,7 +331,7 @@ public final class Qcow2Image implements FormatNode {
 
   private void startLog(LogPlace place) throws BlockException {
     try {
-      tables.useLog(ChangeLog.create(place.path(), place.identity(), geometry.clusterBits()));
+      tables.useLog(ChangeLog.create(place.path(), place.identity(), geometry));
     } catch (TransportException e) {
       // A run dir that is full makes writes slow, not impossible.
       LOG.log(

@@ -54,7 +54,11 @@ class ConcurrentUseTest {
           new CreateOptions(
               SIZE,
               Optional.of(new BackingReference("base.raw", Optional.of("raw"))),
-              Map.of("cluster_size", "" + (1 << bits))));
+              Map.of(
+                  "cluster_size",
+                  "" + (1 << bits),
+                  "extended_l2",
+                  seed % 6 == 3 || seed % 6 == 4 ? "on" : "off")));
     }
     byte[] expected = new byte[SIZE];
     System.arraycopy(beneath, 0, expected, 0, beneath.length);

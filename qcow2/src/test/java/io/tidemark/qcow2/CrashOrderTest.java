@@ -39,6 +39,9 @@ class CrashOrderTest {
   }
 
   private static Map<String, String> options(Random random) {
+    if (random.nextInt(4) == 0) {
+      return Map.of("cluster_size", random.nextBoolean() ? "16k" : "32k", "extended_l2", "on");
+    }
     int bits = 9 + random.nextInt(6);
     boolean v2 = random.nextInt(6) == 0;
     return Map.of(

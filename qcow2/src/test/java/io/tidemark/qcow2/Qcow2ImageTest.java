@@ -67,10 +67,12 @@ class Qcow2ImageTest {
     boolean v2 = random.nextInt(5) == 0;
     boolean backed = random.nextBoolean();
     long size = 64 * 1024 + random.nextInt(30) * 40960L + random.nextInt(8) * 512L;
+    boolean extended = !v2 && bits >= 14;
     var options =
         Map.of(
             "cluster_size", "" + (1 << bits),
             "compat", v2 ? "0.10" : "1.1",
+            "extended_l2", extended ? "on" : "off",
             "refcount_bits", v2 ? "16" : "" + (1 << random.nextInt(7)));
     CrashingFile file = image(size, options, backed);
     CrashingFile base = base(random.nextBoolean() ? size / 2 + 100 : size + 70000);
