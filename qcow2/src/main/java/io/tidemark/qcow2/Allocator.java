@@ -275,6 +275,11 @@ final class Allocator {
     }
   }
 
+  /// The counts themselves, for a caller that keeps everyone else out.
+  Refcounts refcounts() {
+    return refcounts;
+  }
+
   /// Host offset and clusters of the refcount table, and the blocks' offsets.
   long[] refcountTable() {
     counts.lock();

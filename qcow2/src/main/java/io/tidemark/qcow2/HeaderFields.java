@@ -54,6 +54,30 @@ final class HeaderFields {
     reread();
   }
 
+  /// Where the tables are that [#writeRoots] enters.
+  record Roots(
+      long virtualSize,
+      long l1Offset,
+      int l1Entries,
+      long refcountTableOffset,
+      int refcountTableClusters,
+      int snapshotCount,
+      long snapshotsOffset) {}
+
+  /// All roots at once: bytes 24 to 71.
+  synchronized void writeRoots(Roots roots) throws BlockException {
+    ByteBuffer raw = file.readAt(At.VIRTUAL_SIZE, At.END_V2 - At.VIRTUAL_SIZE);
+    int base = At.VIRTUAL_SIZE;
+    raw.putLong(At.VIRTUAL_SIZE - base, roots.virtualSize());
+    raw.putInt(At.L1_ENTRIES - base, roots.l1Entries());
+    raw.putLong(At.L1_OFFSET - base, roots.l1Offset());
+    raw.putLong(At.REFCOUNT_OFFSET - base, roots.refcountTableOffset());
+    raw.putInt(At.REFCOUNT_CLUSTERS - base, roots.refcountTableClusters());
+    raw.putInt(At.SNAPSHOT_COUNT - base, roots.snapshotCount());
+    raw.putLong(At.SNAPSHOT_OFFSET - base, roots.snapshotsOffset());
+    file.write(base, raw);
+  }
+
   synchronized void writeVirtualSize(long size) throws BlockException {
     file.write(At.VIRTUAL_SIZE, Header.bigEndian(8).putLong(0, size));
     reread();

@@ -52,6 +52,11 @@ final class InFlight<T> {
     retired.add(new Retired<>(epoch, what));
   }
 
+  /// Whether something retired was not handed out yet.
+  synchronized boolean waiting() {
+    return !retired.isEmpty();
+  }
+
   /// Hands out what no request uses any more.
   @SuppressWarnings("NonAtomicVolatileUpdate") // only here, under this monitor
   synchronized List<T> collect() {

@@ -41,13 +41,13 @@ import org.jspecify.annotations.Nullable;
 final class PersistentBitmaps implements BitmapStore {
   private static final Logger LOG = System.getLogger(PersistentBitmaps.class.getName());
 
-  private final HostFile file;
-  private final HeaderFields header;
+  private HostFile file;
+  private HeaderFields header;
   private final Geometry geometry;
-  private final Allocator allocator;
-  private final BitmapData data;
+  private Allocator allocator;
+  private BitmapData data;
   private final boolean readOnly;
-  private final Runnable stored;
+  private Runnable stored;
 
   /// Why the directory cannot be used; null when it can.
   private final @Nullable BlockException damage;
@@ -83,6 +83,16 @@ final class PersistentBitmaps implements BitmapStore {
         inconsistent.add(entry.name());
       }
     }
+  }
+
+  /// The image's other tables were read again; its bitmaps are where they were.
+  synchronized void use(
+      HostFile newFile, HeaderFields newHeader, Allocator newAllocator, Runnable newStored) {
+    file = newFile;
+    header = newHeader;
+    allocator = newAllocator;
+    data = new BitmapData(newFile, newHeader, newAllocator);
+    stored = newStored;
   }
 
   /// Whether the directory was read; when not, writing takes away its autoclear bit.

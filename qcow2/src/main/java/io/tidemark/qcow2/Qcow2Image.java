@@ -393,7 +393,7 @@ public final class Qcow2Image implements FormatNode {
 
   /// All metadata is in the file, and nothing is counted ahead.
   private void settle() throws BlockException {
-    if (prepared.ever || (!readOnly && tables.dirty())) {
+    if (prepared.ever || (!readOnly && (tables.dirty() || inFlight.waiting()))) {
       writeBack.run(true); // all is durable
       writeBack.run(false); // clusters freed just now are given back
     }
@@ -430,7 +430,98 @@ public final class Qcow2Image implements FormatNode {
 
   @Override
   public Optional<SnapshotStore> snapshots() {
-    return Optional.empty();
+    return Optional.of(new Snapshots(this));
+  }
+
+  /// What a reorganisation works on, while nobody else does anything with the image.
+  record Parts(HostFile file, HeaderFields header, Allocator allocator, SnapshotTable snapshots) {}
+
+  /// Changes the tables of an image.
+  @FunctionalInterface
+  interface Reorganisation {
+    /// @return clusters that nothing names any more, counted once each
+    List<MappingTables.Freed> run(Parts parts) throws BlockException;
+  }
+
+  /// Runs `work` on the image's file: guest requests wait, all metadata is in the file and synced,
+  /// and nothing is counted ahead. Afterwards the image is read again, whether `work` succeeded or
+  /// not; the bitmaps stay who they are.
+  ///
+  /// @param changesGuestData whether bitmaps that record writes and that nobody claimed are to be
+  ///   given up first
+  void reorganise(boolean changesGuestData, Reorganisation work) throws BlockException {
+    synchronized (reopening) {
+      gate.shut();
+      try {
+        synchronized (this) {
+          if (closed) {
+            throw new TransportException(name() + ": image is closed");
+          }
+          if (readOnly) {
+            throw new ReadOnlyNodeException(name() + ": image is open read-only");
+          }
+          clearForeignAutoclear();
+          if (changesGuestData) {
+            bitmaps.claimUntracked();
+          }
+        }
+        PersistentBitmaps kept = bitmaps; // who stays, see readAgain
+        synchronized (kept) {
+          settle();
+          file.sync();
+          reorganiseSettled(work);
+        }
+        writeBack.run(false); // what nothing names any more is given back
+      } finally {
+        gate.open();
+      }
+    }
+  }
+
+  private void reorganiseSettled(Reorganisation work) throws BlockException {
+    List<MappingTables.Freed> free;
+    try {
+      free = work.run(new Parts(file, header, allocator, snapshots));
+    } catch (BlockException | RuntimeException e) {
+      try {
+        file.check(); // else nobody knows what the file says
+        readAgain();
+      } catch (BlockException left) {
+        file.fail(left);
+        e.addSuppressed(left);
+      }
+      throw e;
+    }
+    try {
+      readAgain();
+    } catch (BlockException e) {
+      file.fail(e);
+      throw e;
+    }
+    inFlight.retire(free);
+  }
+
+  private void readAgain() throws BlockException {
+    var fresh = new Qcow2Image(file.node(), options, durability, logPlace, inFlight);
+    ChangeLog log = tables.log();
+    if (log != null) {
+      ChangeLog.delete(log.path()); // all of it is in the file
+    }
+    leaveLog();
+    PersistentBitmaps kept = bitmaps;
+    become(fresh);
+    Prepared now = prepared;
+    kept.use(file, header, allocator, () -> now.now = false);
+    bitmaps = kept;
+  }
+
+  /// A read-only node over the disk of a snapshot. It lives no longer than the image.
+  BlockNode view(SnapshotTable.Entry entry) throws BlockException {
+    return new SnapshotView(this, gate, inFlight, file, header.now(), entry, allocator, backing);
+  }
+
+  SnapshotTable snapshotTable() {
+    return snapshots;
   }
 
   @Override

@@ -78,6 +78,14 @@ final class Refcounts {
     return table.clone();
   }
 
+  /// A copy of a block as the file holds it; zeroes where there is none.
+  ByteBuffer blockCopy(int index) throws BlockException {
+    if (index >= table.length || table[index] == 0) {
+      return Header.bigEndian(geometry.clusterSize());
+    }
+    return file.readAt(checkedBlock(file, geometry, table[index], index), geometry.clusterSize());
+  }
+
   /// First cluster that no block of the table counts.
   long coveredClusters() {
     return (long) table.length << blockBits;

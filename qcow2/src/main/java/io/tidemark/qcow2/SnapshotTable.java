@@ -26,8 +26,67 @@ record SnapshotTable(List<Entry> entries, long bytes) {
   /// qemu: QCOW_MAX_SNAPSHOT_EXTRA_DATA.
   static final int MAX_EXTRA = 1024;
 
+  /// What an entry of ours holds of extra data: all that the specification knows.
+  private static final int EXTRA_KNOWN = 24;
+
   /// @param l1Offset host bytes
-  record Entry(long l1Offset, int l1Entries, InternalSnapshot snapshot) {}
+  /// @param raw the entry as the table holds it, or is to
+  record Entry(long l1Offset, int l1Entries, InternalSnapshot snapshot, ByteBuffer raw) {}
+
+  /// An entry for a table to come.
+  ///
+  /// Spec: version 3 wants at least 16 bytes of extra data; qemu writes 24 in both versions.
+  static Entry entry(long l1Offset, int l1Entries, InternalSnapshot snapshot) {
+    byte[] id = snapshot.id().getBytes(UTF_8);
+    byte[] name = snapshot.name().getBytes(UTF_8);
+    ByteBuffer raw = Header.bigEndian(padded(At.EXTRA + EXTRA_KNOWN + id.length + name.length));
+    raw.putLong(At.L1_OFFSET, l1Offset);
+    raw.putInt(At.L1_ENTRIES, l1Entries);
+    raw.putShort(At.ID_LENGTH, (short) id.length);
+    raw.putShort(At.NAME_LENGTH, (short) name.length);
+    Instant date = snapshot.date();
+    raw.putInt(At.SECONDS, (int) date.getEpochSecond());
+    raw.putInt(At.NANOS, date.getNano());
+    raw.putLong(At.GUEST_CLOCK, snapshot.guestClock().toNanos());
+    raw.putInt(At.STATE_BYTES, (int) Math.min(snapshot.vmStateBytes(), 0xffff_ffffL));
+    raw.putInt(At.EXTRA_LENGTH, EXTRA_KNOWN);
+    raw.putLong(At.EXTRA + At.EXTRA_STATE_BYTES, snapshot.vmStateBytes());
+    raw.putLong(At.EXTRA + At.EXTRA_VIRTUAL_SIZE, snapshot.virtualSize());
+    raw.putLong(At.EXTRA + At.EXTRA_INSTRUCTIONS, snapshot.instructions().orElse(-1));
+    raw.put(At.EXTRA + EXTRA_KNOWN, id);
+    raw.put(At.EXTRA + EXTRA_KNOWN + id.length, name);
+    return new Entry(l1Offset, l1Entries, snapshot, raw);
+  }
+
+  private static int padded(int bytes) {
+    return (bytes + 7) & ~7;
+  }
+
+  /// The bytes of a table of these entries; extra data of other software is kept.
+  static ByteBuffer write(HostFile file, List<Entry> entries) throws BlockException {
+    long bytes = 0;
+    for (Entry entry : entries) {
+      bytes += entry.raw().limit();
+    }
+    if (entries.size() > Header.MAX_SNAPSHOTS || bytes > MAX_BYTES) {
+      throw new UnsupportedImageException(
+          file.name()
+              + ": "
+              + entries.size()
+              + " internal snapshots in a table of "
+              + bytes
+              + " bytes, at most "
+              + Header.MAX_SNAPSHOTS
+              + " in "
+              + MAX_BYTES
+              + " are possible");
+    }
+    ByteBuffer table = Header.bigEndian((int) bytes);
+    for (Entry entry : entries) {
+      table.put(entry.raw().duplicate().rewind());
+    }
+    return table.flip();
+  }
 
   private static final class At {
     static final int L1_OFFSET = 0; //     u64, host bytes, cluster-aligned
@@ -132,7 +191,10 @@ record SnapshotTable(List<Entry> entries, long bytes) {
                 ? rest.getLong(At.EXTRA_STATE_BYTES)
                 : Integer.toUnsignedLong(fixed.getInt(At.STATE_BYTES)),
             hasSize ? rest.getLong(At.EXTRA_VIRTUAL_SIZE) : header.virtualSize(),
-            instructions(rest, extra)));
+            instructions(rest, extra)),
+        Header.bigEndian(padded(fixed.limit() + rest.limit()))
+            .put(fixed.duplicate().rewind())
+            .put(rest.duplicate().rewind()));
   }
 
   private static OptionalLong instructions(ByteBuffer rest, int extra) {
