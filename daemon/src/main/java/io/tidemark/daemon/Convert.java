@@ -3,6 +3,7 @@ package io.tidemark.daemon;
 
 import io.tidemark.domain.Checkpoint;
 import io.tidemark.domain.DomainRef;
+import io.tidemark.domain.Snapshot;
 import io.tidemark.domain.TypedParam;
 import io.tidemark.rpc.TypedValue;
 import io.tidemark.rpc.Wire;
@@ -22,6 +23,10 @@ final class Convert {
 
   static Wire.Checkpoint wire(Checkpoint checkpoint) {
     return new Wire.Checkpoint(checkpoint.name(), wire(checkpoint.domain().ref()));
+  }
+
+  static Wire.Snapshot wire(Snapshot snapshot) {
+    return new Wire.Snapshot(snapshot.name(), wire(snapshot.domain().ref()));
   }
 
   static List<Wire.TypedParameter> wire(List<TypedParam> params) {

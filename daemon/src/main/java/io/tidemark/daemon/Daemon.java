@@ -101,6 +101,7 @@ public final class Daemon implements AutoCloseable {
     new ConnectCalls(domains, HostInfo.system(), options.versionNumber()).addTo(table);
     new DomainCalls(domains).addTo(table);
     new JobCalls(domains).addTo(table);
+    new SnapshotCalls(domains).addTo(table);
     RpcServer<Client> server = new RpcServer<>(table, clients, options.rpc());
     undo.push(() -> server.stop(options.grace()));
     listen(server, SOCKET, "rw-------", false);

@@ -208,40 +208,10 @@ final class DomainCalls {
             });
   }
 
-  /// What can be answered because it cannot exist: saved memory, messages, snapshots. Making a
-  /// snapshot is another matter: that call is not served.
+  /// What can be answered because it cannot exist: saved memory, messages.
   private void addWhatIsNeverThereTo(CallTable<Client> table) {
     onFlags(table, Remote.DOMAIN_HAS_MANAGED_SAVE_IMAGE, (_, _) -> new Replies.Int(0));
     onFlags(table, Remote.DOMAIN_GET_MESSAGES, (_, _) -> new Replies.Messages(List.of()));
-    onFlags(table, Remote.DOMAIN_SNAPSHOT_NUM, (_, _) -> new Replies.Int(0));
-    onFlags(table, Remote.DOMAIN_HAS_CURRENT_SNAPSHOT, (_, _) -> new Replies.Int(0));
-    onFlags(
-        table,
-        Remote.DOMAIN_SNAPSHOT_CURRENT,
-        (_, _) -> {
-          throw new LibvirtException(
-              ErrorCode.NO_DOMAIN_SNAPSHOT,
-              ErrorDomain.HYPERVISOR,
-              "Domain snapshot not found: the domain does not have a current snapshot");
-        });
-    table
-        .on(
-            Remote.DOMAIN_LIST_ALL_SNAPSHOTS,
-            (_, call) -> {
-              domain(call.dom());
-              return new Replies.Snapshots(List.of(), 0);
-            })
-        .on(
-            Remote.DOMAIN_SNAPSHOT_LOOKUP_BY_NAME,
-            (_, call) -> {
-              domain(call.dom());
-              throw new LibvirtException(
-                  ErrorCode.NO_DOMAIN_SNAPSHOT,
-                  ErrorDomain.HYPERVISOR,
-                  "Domain snapshot not found: no domain snapshot with matching name '"
-                      + call.text()
-                      + "'");
-            });
   }
 
   // ---- parts

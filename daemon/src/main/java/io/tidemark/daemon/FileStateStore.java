@@ -17,6 +17,7 @@ import java.util.concurrent.atomic.AtomicLong;
 /// |---|---|
 /// | definition | `STATE/domains/NAME.xml` |
 /// | checkpoint | `STATE/checkpoints/DOMAIN/NAME.xml` |
+/// | snapshot | `STATE/snapshots/DOMAIN/NAME.xml` |
 /// | live record | `RUN/live/NAME.xml` |
 ///
 /// Replacing a document, and what is on disk after each step:
@@ -41,6 +42,7 @@ final class FileStateStore implements StateStore {
   private final Disk disk;
   private final Path domains;
   private final Path checkpoints;
+  private final Path snapshots;
   private final Path live;
   private final AtomicLong temporaries = new AtomicLong();
 
@@ -49,13 +51,16 @@ final class FileStateStore implements StateStore {
     this.disk = disk;
     domains = stateDir.resolve("domains");
     checkpoints = stateDir.resolve("checkpoints");
+    snapshots = stateDir.resolve("snapshots");
     live = runDir.resolve("live");
-    for (Path folder : List.of(domains, checkpoints, live)) {
+    for (Path folder : List.of(domains, checkpoints, snapshots, live)) {
       make(folder);
       clean(folder);
     }
-    for (Path folder : checkpointFolders()) {
-      clean(folder);
+    for (Path moments : List.of(checkpoints, snapshots)) {
+      for (Path folder : foldersOf(moments)) {
+        clean(folder);
+      }
     }
   }
 
@@ -64,14 +69,17 @@ final class FileStateStore implements StateStore {
     return switch (kind) {
       case DEFINITION -> documents(domains, "");
       case LIVE -> documents(live, "");
-      case CHECKPOINT -> {
-        List<Document> all = new ArrayList<>();
-        for (Path folder : checkpointFolders()) {
-          all.addAll(documents(folder, FileName.parse(nameOf(folder), "") + "/"));
-        }
-        yield all;
-      }
+      case CHECKPOINT -> momentsOf(checkpoints);
+      case SNAPSHOT -> momentsOf(snapshots);
     };
+  }
+
+  private List<Document> momentsOf(Path moments) throws IOException {
+    List<Document> all = new ArrayList<>();
+    for (Path folder : foldersOf(moments)) {
+      all.addAll(documents(folder, FileName.parse(nameOf(folder), "") + "/"));
+    }
+    return all;
   }
 
   @Override
@@ -97,8 +105,9 @@ final class FileStateStore implements StateStore {
     if (disk.delete(file)) {
       disk.syncFolder(folder);
     }
-    if (kind == Kind.CHECKPOINT && disk.deleteFolder(folder)) {
-      disk.syncFolder(checkpoints);
+    boolean moment = kind == Kind.CHECKPOINT || kind == Kind.SNAPSHOT;
+    if (moment && disk.deleteFolder(folder)) {
+      disk.syncFolder(folderOf(folder));
     }
   }
 
@@ -106,17 +115,20 @@ final class FileStateStore implements StateStore {
     return switch (kind) {
       case DEFINITION -> domains.resolve(FileName.of(key, SUFFIX));
       case LIVE -> live.resolve(FileName.of(key, SUFFIX));
-      case CHECKPOINT -> {
-        // A checkpoint's name has no slash.
-        int slash = key.lastIndexOf('/');
-        if (slash < 0) {
-          throw new IOException("checkpoint key '" + key + "' without a domain");
-        }
-        yield checkpoints
-            .resolve(FileName.of(key.substring(0, slash), ""))
-            .resolve(FileName.of(key.substring(slash + 1), SUFFIX));
-      }
+      case CHECKPOINT -> moment(checkpoints, key);
+      case SNAPSHOT -> moment(snapshots, key);
     };
+  }
+
+  /// The name of a checkpoint or a snapshot has no slash.
+  private static Path moment(Path moments, String key) throws IOException {
+    int slash = key.lastIndexOf('/');
+    if (slash < 0) {
+      throw new IOException("key '" + key + "' without a domain");
+    }
+    return moments
+        .resolve(FileName.of(key.substring(0, slash), ""))
+        .resolve(FileName.of(key.substring(slash + 1), SUFFIX));
   }
 
   private List<Document> documents(Path folder, String prefix) throws IOException {
@@ -136,10 +148,8 @@ final class FileStateStore implements StateStore {
     return found;
   }
 
-  private List<Path> checkpointFolders() throws IOException {
-    return disk.list(checkpoints).stream()
-        .filter(folder -> !nameOf(folder).startsWith("."))
-        .toList();
+  private List<Path> foldersOf(Path moments) throws IOException {
+    return disk.list(moments).stream().filter(folder -> !nameOf(folder).startsWith(".")).toList();
   }
 
   private void make(Path folder) throws IOException {

@@ -184,6 +184,11 @@ final class JobCalls {
         .on(Remote.DOMAIN_FSFREEZE, (_, call) -> freeze(call, "qemuDomainFSFreeze", false))
         .on(Remote.DOMAIN_FSTHAW, (_, call) -> freeze(call, "qemuDomainFSThaw", true))
         .on(
+            Remote.DOMAIN_FSTRIM,
+            (_, call) -> {
+              throw noAgent(call.dom());
+            })
+        .on(
             Remote.DOMAIN_GET_FSINFO,
             (_, call) -> {
               throw noAgent(call.dom());
@@ -220,20 +225,7 @@ final class JobCalls {
     throw noAgent(call.dom());
   }
 
-  private static final int STATE_PAUSED = 3;
-
   private LibvirtException noAgent(Wire.Domain dom) throws LibvirtException {
-    Domain domain = domain(dom);
-    DomainCalls.requireActive(domain);
-    if (domain.state().state() == STATE_PAUSED) {
-      return new LibvirtException(
-          ErrorCode.OPERATION_INVALID,
-          ErrorDomain.HYPERVISOR,
-          "Requested operation is not valid: domain is not running");
-    }
-    return new LibvirtException(
-        ErrorCode.ARGUMENT_UNSUPPORTED,
-        ErrorDomain.HYPERVISOR,
-        "argument unsupported: QEMU guest agent is not configured");
+    return domain(dom).noAgent();
   }
 }

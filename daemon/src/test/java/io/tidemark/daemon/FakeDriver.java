@@ -75,6 +75,22 @@ final class FakeDriver implements DomainDriver, ImageService {
   public void create(Path file, String format, long size, Optional<Backing> backing) {}
 
   @Override
+  public void createSnapshot(Path file, String format, String name, java.time.Instant date)
+      throws DriverException {
+    throw new DriverException(DriverException.Kind.UNSUPPORTED, "no snapshots");
+  }
+
+  @Override
+  public void deleteSnapshot(Path file, String format, String name) throws DriverException {
+    throw new DriverException(DriverException.Kind.UNSUPPORTED, "no snapshots");
+  }
+
+  @Override
+  public void applySnapshot(Path file, String format, String name) throws DriverException {
+    throw new DriverException(DriverException.Kind.UNSUPPORTED, "no snapshots");
+  }
+
+  @Override
   public ImageSizes sizes(Path file, String format) {
     return new ImageSizes(1 << 20, 4_096, 65_536);
   }

@@ -26,7 +26,7 @@ import org.junit.jupiter.params.provider.EnumSource;
 
 class FileStateStoreTest {
   private static String key(Kind kind, String name) {
-    return kind == Kind.CHECKPOINT ? "vm/" + name : name;
+    return kind == Kind.CHECKPOINT || kind == Kind.SNAPSHOT ? "vm/" + name : name;
   }
 
   @ParameterizedTest

@@ -34,6 +34,10 @@ final class Chains {
       requireFile(image.file(), Optional.of(chain.getLast().file()));
       chain.add(image);
     }
+    if (!disk.backingEnds()) {
+      DiskElement.Image last = chain.removeLast();
+      chain.addAll(walk(last.file(), last.format()));
+    }
     return chain;
   }
 

@@ -21,7 +21,8 @@ record CheckpointDocument(
     Optional<String> parent,
     long creationTime,
     List<Disk> disks,
-    XmlElement domain) {
+    XmlElement domain)
+    implements Moment {
   /// @param bitmap whether the disk has one, named as the checkpoint
   record Disk(String target, boolean bitmap) {}
 

@@ -39,7 +39,7 @@ final class Checkpoints {
   /// Longest name that still makes a file name in the state folder.
   private static final int MAX_NAME_BYTES = 200;
 
-  private final CheckpointTree tree = new CheckpointTree();
+  private final MomentTree<CheckpointDocument> tree = new MomentTree<>();
   private final DomainLife domain;
   private final DomainContext context;
 
@@ -48,7 +48,7 @@ final class Checkpoints {
     this.context = context;
   }
 
-  CheckpointTree tree() {
+  MomentTree<CheckpointDocument> tree() {
     return tree;
   }
 

@@ -185,6 +185,11 @@ final class Definition {
     return DISK_TYPES.contains(type);
   }
 
+  /// Whether libvirt knows the format, handled here or not.
+  static boolean isFormat(String format) {
+    return FORMATS.contains(format);
+  }
+
   private static int rank(String name) {
     int at = ORDER.indexOf(name);
     return at >= 0 ? at : ORDER.indexOf("devices"); // unknown ones: with the devices, in order

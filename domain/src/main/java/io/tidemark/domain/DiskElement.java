@@ -100,11 +100,41 @@ final class DiskElement {
     return Optional.of(images);
   }
 
+  /// Whether [#backing] says where the chain ends, by an empty element; else it goes on as the last
+  /// image's header says.
+  boolean backingEnds() {
+    Optional<XmlElement> layer = element.child("backingStore");
+    while (layer.isPresent() && layer.get().child("source").isPresent()) {
+      layer = layer.get().child("backingStore");
+    }
+    return layer.isPresent();
+  }
+
   /// Makes this the active layer, as a pivot does.
   void setSource(String file, String format) {
     element.childOrNew("source").attribute("file", file);
     element.childOrNew("driver").attribute("type", format);
     order();
+  }
+
+  /// Puts an overlay over what is the active layer now, which becomes its first backing layer.
+  void pushOverlay(String file, String format) {
+    XmlElement below = new XmlElement("backingStore").attribute("type", "file");
+    below.add("format").attribute("type", format());
+    below.add("source").attribute("file", source().orElse(""));
+    element.child("backingStore").ifPresent(below::add);
+    setSource(file, format);
+    setBacking(Optional.of(below));
+  }
+
+  /// Undoes [#pushOverlay].
+  void popOverlay() {
+    XmlElement below = element.child("backingStore").orElseThrow();
+    Optional<XmlElement> beneath = below.child("backingStore");
+    setSource(
+        below.child("source").map(source -> source.attribute("file")).orElse(""),
+        below.child("format").map(format -> format.attribute("type")).orElse(""));
+    setBacking(beneath);
   }
 
   void setBacking(Optional<XmlElement> backing) {

@@ -15,16 +15,23 @@ public final class Domain {
   private final DomainLife life;
   private final JobVerbs jobs;
   private final DiskFacts facts;
+  private final SnapshotVerbs snapshots;
 
   Domain(DomainContext context, String name, UUID uuid) {
     life = new DomainLife(context, name, uuid);
     jobs = new JobVerbs(life, context);
     facts = new DiskFacts(life, context);
+    snapshots = new SnapshotVerbs(this, context, jobs);
   }
 
   /// For the registry.
   DomainLife life() {
     return life;
+  }
+
+  /// virDomainSnapshot*.
+  public SnapshotVerbs snapshots() {
+    return snapshots;
   }
 
   public String name() {
@@ -82,7 +89,7 @@ public final class Domain {
             | Flags.UNDEFINE_TPM
             | Flags.UNDEFINE_KEEP_TPM,
         "qemuDomainUndefineFlags");
-    run(() -> life.undefine(Flags.has(flags, Flags.UNDEFINE_CHECKPOINTS_METADATA)));
+    run(() -> life.undefine(flags));
   }
 
   public void suspend() throws LibvirtException {
@@ -148,6 +155,15 @@ public final class Domain {
 
   public void setAutostart(boolean wanted) throws LibvirtException {
     run(() -> life.setAutostart(wanted));
+  }
+
+  /// Why the guest's agent cannot be asked: no guest here has one.
+  public LibvirtException noAgent() throws LibvirtException {
+    return life.locked(() -> {
+      Session running = life.requireActive();
+      assert life.isCurrent(running);
+      return life.noAgent();
+    });
   }
 
   public String osType() throws LibvirtException {
@@ -421,18 +437,7 @@ public final class Domain {
         life.blockedBecause().orElse("domain has no definition"));
   }
 
-  /// A verb without an answer.
-  @FunctionalInterface
-  private interface Verb {
-    void run() throws LibvirtException;
-  }
-
-  private void run(Verb verb) throws LibvirtException {
-    boolean ignored =
-        life.locked(() -> {
-          verb.run();
-          return true;
-        });
-    assert ignored;
+  private void run(DomainLife.Verb verb) throws LibvirtException {
+    life.run(verb);
   }
 }

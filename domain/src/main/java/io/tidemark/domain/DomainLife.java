@@ -35,15 +35,13 @@ final class DomainLife {
   private final ChainJobs chainJobs;
   private final Backups backups;
   private final JobRounds rounds;
-  // Null for a transient domain.
-  private @Nullable Definition persistent;
+  private final PersistentState stored;
+  private final Snapshots snapshots;
   // Null while it does not run. Volatile for id(), which does not take the lock.
   private volatile @Nullable Session session;
   // Null unless the live record cannot be used: why it cannot be started.
   private @Nullable String blocked;
-  private boolean autostart;
   private boolean gone;
-  private boolean definitionOwed; // a pivot's change of it could not be written
   private DomainState offState = DomainState.SHUTOFF_UNKNOWN;
   private JobStats completed = JobStats.NONE;
 
@@ -52,6 +50,8 @@ final class DomainLife {
     this.name = name;
     this.uuid = uuid;
     upkeep = new Upkeep(context, name);
+    stored = new PersistentState(context, name);
+    snapshots = new Snapshots(this, context);
     checkpoints = new Checkpoints(this, context);
     jobs = new BlockJobs(this, context);
     copies = new BlockCopies(this, context);
@@ -78,6 +78,10 @@ final class DomainLife {
 
   BlockJobs jobs() {
     return jobs;
+  }
+
+  Snapshots snapshots() {
+    return snapshots;
   }
 
   BlockCopies copies() {
@@ -123,16 +127,32 @@ final class DomainLife {
     }
   }
 
+  /// A verb without an answer.
+  @FunctionalInterface
+  interface Verb {
+    void run() throws LibvirtException;
+  }
+
+  /// As [#locked].
+  void run(Verb verb) throws LibvirtException {
+    boolean ignored =
+        locked(() -> {
+          verb.run();
+          return true;
+        });
+    assert ignored;
+  }
+
   /// Starts the persistent definition.
   void create(int flags, Object connection) throws LibvirtException {
     if (session != null) {
       throw ErrorCode.OPERATION_INVALID.because("domain is already running");
     }
-    Definition definition = persistent;
+    Definition definition = stored.definition();
     if (definition == null) {
       throw notFound();
     }
-    start(definition.copy(), flags, connection);
+    start(definition.copy(), flags, connection, false);
   }
 
   /// Starts with a definition of its own, the persistent one stays: virDomainCreateXML. Takes the
@@ -148,9 +168,9 @@ final class DomainLife {
             ErrorDomain.DOMAIN, "domain '%s' is already active".formatted(name));
       }
       try {
-        start(definition, flags, connection);
+        start(definition, flags, connection, false);
       } finally {
-        if (session == null && persistent == null) {
+        if (session == null && stored.definition() == null) {
           forgetSelf();
         }
       }
@@ -159,7 +179,8 @@ final class DomainLife {
     }
   }
 
-  private void start(Definition definition, int flags, Object connection) throws LibvirtException {
+  private void start(Definition definition, int flags, Object connection, boolean fromSnapshot)
+      throws LibvirtException {
     if (blocked != null) {
       throw ErrorCode.OPERATION_INVALID.because(blocked);
     }
@@ -192,7 +213,12 @@ final class DomainLife {
     session = started;
     completed = JobStats.NONE;
     watch.start(name, () -> look(watch));
-    if (paused) {
+    if (fromSnapshot) {
+      lifecycle(Lifecycle.STARTED_FROM_SNAPSHOT);
+      if (paused) {
+        lifecycle(Lifecycle.SUSPENDED_FROM_SNAPSHOT);
+      }
+    } else if (paused) {
       lifecycle(Lifecycle.STARTED_BOOTED);
       lifecycle(Lifecycle.SUSPENDED_PAUSED);
     } else {
@@ -223,28 +249,53 @@ final class DomainLife {
     end(DomainState.SHUTOFF_SHUTDOWN, Lifecycle.STOPPED_SHUTDOWN, null);
   }
 
-  void undefine(boolean withCheckpoints) throws LibvirtException {
-    if (persistent == null) {
+  /// Ends it as a snapshot with HALT does.
+  void halt() {
+    end(DomainState.SHUTOFF_FROM_SNAPSHOT, Lifecycle.STOPPED_FROM_SNAPSHOT, null);
+  }
+
+  /// A revert put the images back: why it is shut off.
+  void shutOffFromSnapshot() {
+    offState = DomainState.SHUTOFF_FROM_SNAPSHOT;
+  }
+
+  /// Starts the persistent definition after a revert.
+  void startFromSnapshot(boolean paused) throws LibvirtException {
+    Definition definition = persistentDefinition().orElseThrow(this::notFound);
+    start(definition.copy(), paused ? Flags.START_PAUSED : 0, this, true);
+  }
+
+  void undefine(int flags) throws LibvirtException {
+    if (stored.definition() == null) {
       throw ErrorCode.OPERATION_INVALID.because("cannot undefine transient domain");
     }
-    if (session == null && !checkpoints.tree().isEmpty()) {
-      if (!withCheckpoints) {
-        throw ErrorCode.OPERATION_INVALID.because(
-            "cannot delete inactive domain with %d checkpoints"
-                .formatted(checkpoints.tree().size()));
-      }
-      checkpoints.dropMetadata();
+    if (session == null) {
+      dropMoments(
+          Flags.has(flags, Flags.UNDEFINE_SNAPSHOTS_METADATA),
+          Flags.has(flags, Flags.UNDEFINE_CHECKPOINTS_METADATA));
     }
     try {
-      context.state().remove(StateStore.Kind.DEFINITION, name);
+      stored.remove();
     } catch (IOException e) {
       throw upkeep.cannotWrite(e);
     }
-    persistent = null;
-    autostart = false;
     lifecycle(Lifecycle.UNDEFINED);
     if (session == null) {
       forgetSelf();
+    }
+  }
+
+  private void dropMoments(boolean withSnapshots, boolean withCheckpoints) throws LibvirtException {
+    refuseLeft(snapshots.tree().size(), "snapshots", withSnapshots);
+    refuseLeft(checkpoints.tree().size(), "checkpoints", withCheckpoints);
+    snapshots.dropMetadata();
+    checkpoints.dropMetadata();
+  }
+
+  private static void refuseLeft(int count, String what, boolean dropped) throws LibvirtException {
+    if (count > 0 && !dropped) {
+      throw ErrorCode.OPERATION_INVALID.because(
+          "cannot delete inactive domain with %d %s".formatted(count, what));
     }
   }
 
@@ -279,19 +330,16 @@ final class DomainLife {
   }
 
   boolean autostart() {
-    return autostart;
+    return stored.autostart();
   }
 
   void setAutostart(boolean wanted) throws LibvirtException {
-    if (persistent == null) {
+    if (stored.definition() == null) {
       throw ErrorCode.OPERATION_INVALID.because("cannot set autostart for transient domain");
     }
-    boolean before = autostart;
-    autostart = wanted;
     try {
-      putDefinition();
+      stored.setAutostart(wanted);
     } catch (IOException e) {
-      autostart = before;
       throw upkeep.cannotWrite(e);
     }
   }
@@ -303,12 +351,10 @@ final class DomainLife {
       if (gone) {
         throw notFound();
       }
-      Definition before = persistent;
-      persistent = definition;
+      Definition before = stored.definition();
       try {
-        putDefinition();
+        redefine(definition);
       } catch (IOException e) {
-        persistent = before;
         if (before == null && session == null) {
           forgetSelf();
         }
@@ -331,11 +377,10 @@ final class DomainLife {
   }
 
   /// Reads the stored definition, at the daemon's start. Takes the lock.
-  void restoreDefinition(Definition definition, boolean starts) {
+  void restoreDefinition(StoredDefinition definition) {
     lock.lock();
     try {
-      persistent = definition;
-      autostart = starts;
+      stored.restore(definition);
     } finally {
       lock.unlock();
     }
@@ -346,6 +391,27 @@ final class DomainLife {
     lock.lock();
     try {
       checkpoints.tree().put(document);
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /// Takes the lock.
+  void restoreSnapshot(SnapshotDocument.Stored snapshot) {
+    lock.lock();
+    try {
+      snapshots.restore(snapshot);
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /// After the last [#restoreSnapshot]. Takes the lock.
+  void settleSnapshots() {
+    lock.lock();
+    try {
+      snapshots.settleCurrent();
+      finishPendingSnapshot();
     } finally {
       lock.unlock();
     }
@@ -372,6 +438,7 @@ final class DomainLife {
           jobs.updateDefinition(disk, job);
         }
       }
+      ExternalSnapshot.recover(this, live);
       if (live.autodestroy()) {
         LOG.log(Level.INFO, "{0}: its connection ended with the daemon, so it is stopped", name);
         dropRecovered(live, DomainState.SHUTOFF_DESTROYED);
@@ -407,7 +474,8 @@ final class DomainLife {
     }
     offState = off;
     removeLive();
-    if (persistent == null) {
+    if (stored.definition() == null) {
+      snapshots.dropMetadata();
       checkpoints.dropMetadata();
       forgetSelf();
     }
@@ -464,7 +532,7 @@ final class DomainLife {
   }
 
   Optional<Definition> persistentDefinition() {
-    return Optional.ofNullable(persistent);
+    return Optional.ofNullable(stored.definition());
   }
 
   DomainState state() {
@@ -538,35 +606,54 @@ final class DomainLife {
     }
   }
 
-  private void putDefinition() throws IOException {
-    Definition definition = persistent;
-    if (definition != null) {
-      context
-          .state()
-          .put(StateStore.Kind.DEFINITION, name, StoredDefinition.write(definition, autostart));
-    }
-    definitionOwed = false;
+  /// Makes another definition the persistent one, durably; on failure the old one stays.
+  void redefine(Definition definition) throws IOException {
+    stored.replace(definition, Optional.empty());
   }
 
-  /// For a pivot, which is not taken back any more. What cannot be written is owed: it is tried
-  /// again with each change of the live record and when the domain ends.
-  void putDefinitionOrLog() {
+  /// As [#redefine]; `pending` is a snapshot of the domain shut off whose commit point this is.
+  void redefineWith(Definition definition, Optional<SnapshotDocument> pending) throws IOException {
+    stored.replace(definition, pending);
+  }
+
+  /// Writes the document of a snapshot that [#redefineWith] committed.
+  void finishPendingSnapshot() {
+    Optional<SnapshotDocument> pending = stored.pendingSnapshot();
+    Definition definition = stored.definition();
+    if (pending.isEmpty() || definition == null) {
+      return;
+    }
     try {
-      putDefinition();
+      snapshots.put(pending.get(), true);
+      redefine(definition);
     } catch (IOException e) {
-      definitionOwed = true;
-      LOG.log(Level.ERROR, name + ": definition", e);
+      LOG.log(Level.ERROR, "%s: snapshot %s".formatted(name, pending.get().name()), e);
     }
   }
 
-  /// Writes the definition if it is owed.
-  ///
-  /// @return whether none is owed now
+  /// For a pivot, which is not taken back any more, see [PersistentState].
+  void putDefinitionOrLog() {
+    stored.putOrLog();
+  }
+
   boolean payDefinition() {
-    if (definitionOwed) {
-      putDefinitionOrLog();
+    return stored.pay();
+  }
+
+  /// Why a guest's agent cannot be asked.
+  LibvirtException noAgent() {
+    if (state().isPaused()) {
+      return ErrorCode.OPERATION_INVALID.because("domain is not running");
     }
-    return !definitionOwed;
+    boolean channel =
+        definition().stream()
+            .flatMap(definition -> definition.root().child("devices").stream())
+            .flatMap(devices -> devices.children("channel").stream())
+            .flatMap(found -> found.child("target").stream())
+            .anyMatch(target -> target.attribute("name").equals("org.qemu.guest_agent.0"));
+    return channel
+        ? ErrorCode.AGENT_UNRESPONSIVE.because("QEMU guest agent is not connected")
+        : ErrorCode.ARGUMENT_UNSUPPORTED.because("QEMU guest agent is not configured");
   }
 
   /// Ends a domain whose record cannot be trusted to say what its guest writes to.
@@ -629,7 +716,8 @@ final class DomainLife {
     session = null;
     offState = off;
     releaseWaiters(running);
-    if (persistent == null) {
+    if (stored.definition() == null) {
+      snapshots.dropMetadata();
       checkpoints.dropMetadata();
       forgetSelf();
     }

@@ -12,6 +12,7 @@ public enum DomainState {
   SHUTOFF_DESTROYED(5, 2),
   SHUTOFF_CRASHED(5, 3),
   SHUTOFF_FAILED(5, 6),
+  SHUTOFF_FROM_SNAPSHOT(5, 7),
   SHUTOFF_DAEMON(5, 8);
 
   private final int state;

@@ -97,6 +97,10 @@ public final class Domains {
       for (StateStore.Document document : context.state().all(StateStore.Kind.CHECKPOINT)) {
         restoreCheckpoint(document);
       }
+      for (StateStore.Document document : context.state().all(StateStore.Kind.SNAPSHOT)) {
+        restoreSnapshot(document);
+      }
+      byName.values().forEach(domain -> domain.life().settleSnapshots());
       for (Live live : readable) {
         Domain domain = byName.get(live.definition().name());
         if (domain != null) {
@@ -117,7 +121,7 @@ public final class Domains {
       StoredDefinition stored = StoredDefinition.read(document.xml());
       Definition definition = stored.definition();
       Domain domain = add(definition.name(), definition.uuid());
-      domain.life().restoreDefinition(definition, stored.autostart());
+      domain.life().restoreDefinition(stored);
     } catch (LibvirtException e) {
       LOG.log(Level.ERROR, "definition of domain " + document.key() + " is left alone", e);
     }
@@ -180,16 +184,37 @@ public final class Domains {
     }
   }
 
-  private void restoreCheckpoint(StateStore.Document document) throws IOException {
-    int slash = document.key().indexOf('/');
-    Domain domain = slash < 0 ? null : byName.get(document.key().substring(0, slash));
-    if (domain == null) {
-      // Its domain was transient and ended with the host.
-      context.state().remove(StateStore.Kind.CHECKPOINT, document.key());
+  private void restoreSnapshot(StateStore.Document document) throws IOException {
+    Optional<Domain> domain = ownerOf(StateStore.Kind.SNAPSHOT, document);
+    if (domain.isEmpty()) {
       return;
     }
     try {
-      domain.life().restoreCheckpoint(CheckpointDocument.ofStored(document.xml()));
+      domain.get().life().restoreSnapshot(SnapshotDocument.Stored.read(document.xml()));
+    } catch (LibvirtException e) {
+      LOG.log(Level.ERROR, "snapshot " + document.key() + " is left alone", e);
+    }
+  }
+
+  /// The domain of a document `domain/name`. When its domain was transient and ended with the host,
+  /// the document goes too.
+  private Optional<Domain> ownerOf(StateStore.Kind kind, StateStore.Document document)
+      throws IOException {
+    int slash = document.key().indexOf('/');
+    Domain domain = slash < 0 ? null : byName.get(document.key().substring(0, slash));
+    if (domain == null) {
+      context.state().remove(kind, document.key());
+    }
+    return Optional.ofNullable(domain);
+  }
+
+  private void restoreCheckpoint(StateStore.Document document) throws IOException {
+    Optional<Domain> domain = ownerOf(StateStore.Kind.CHECKPOINT, document);
+    if (domain.isEmpty()) {
+      return;
+    }
+    try {
+      domain.get().life().restoreCheckpoint(CheckpointDocument.ofStored(document.xml()));
     } catch (LibvirtException e) {
       LOG.log(Level.ERROR, "checkpoint " + document.key() + " is left alone", e);
     }
@@ -361,12 +386,13 @@ public final class Domains {
     DomainState state = domain.state();
     boolean shutoff = !state.isRunning() && !state.isPaused();
     boolean checkpoints = !domain.checkpoints(0).isEmpty();
+    boolean snapshots = !domain.snapshots().list(0).isEmpty();
     return either(flags, Flags.LIST_ACTIVE, domain.isActive(), Flags.LIST_INACTIVE)
         && either(flags, Flags.LIST_PERSISTENT, domain.isPersistent(), Flags.LIST_TRANSIENT)
         && stateMatches(flags, state, shutoff)
         && either(flags, Flags.LIST_MANAGEDSAVE, false, Flags.LIST_NO_MANAGEDSAVE)
         && either(flags, Flags.LIST_AUTOSTART, domain.autostart(), Flags.LIST_NO_AUTOSTART)
-        && either(flags, Flags.LIST_HAS_SNAPSHOT, false, Flags.LIST_NO_SNAPSHOT)
+        && either(flags, Flags.LIST_HAS_SNAPSHOT, snapshots, Flags.LIST_NO_SNAPSHOT)
         && either(flags, Flags.LIST_HAS_CHECKPOINT, checkpoints, Flags.LIST_NO_CHECKPOINT);
   }
 

@@ -30,7 +30,7 @@ public enum ErrorCode {
   OVERFLOW(82, "numerical overflow: "),
   BLOCK_COPY_ACTIVE(83, "block copy still active: "),
   OPERATION_UNSUPPORTED(84, "Operation not supported: "),
-  AGENT_UNRESPONSIVE(86),
+  AGENT_UNRESPONSIVE(86, "Guest agent is not responding: "),
   XML_INVALID_SCHEMA(92, "XML document failed to validate against schema: "),
   INVALID_DOMAIN_CHECKPOINT(102, "Invalid domain checkpoint: "),
   NO_DOMAIN_CHECKPOINT(103, "Domain checkpoint not found: "),

@@ -110,6 +110,45 @@ public final class Flags {
   public static final int CHECKPOINT_DELETE_METADATA_ONLY = 2;
   public static final int CHECKPOINT_DELETE_CHILDREN_ONLY = 4;
 
+  // virDomainSnapshotCreateFlags
+  public static final int SNAPSHOT_REDEFINE = 1;
+  public static final int SNAPSHOT_CURRENT = 2;
+  public static final int SNAPSHOT_NO_METADATA = 4;
+  public static final int SNAPSHOT_HALT = 8;
+  public static final int SNAPSHOT_DISK_ONLY = 16;
+  public static final int SNAPSHOT_REUSE_EXT = 32;
+  public static final int SNAPSHOT_QUIESCE = 64;
+  public static final int SNAPSHOT_ATOMIC = 128;
+  public static final int SNAPSHOT_LIVE = 256;
+  public static final int SNAPSHOT_VALIDATE = 512;
+
+  // virDomainSnapshotXMLFlags
+  public static final int SNAPSHOT_XML_SECURE = 1;
+
+  // virDomainSnapshotListFlags; ROOTS, DESCENDANTS, LEAVES, NO_LEAVES are those of checkpoints
+  public static final int SNAPSHOT_LIST_ROOTS = 1;
+  public static final int SNAPSHOT_LIST_METADATA = 2;
+  public static final int SNAPSHOT_LIST_LEAVES = 4;
+  public static final int SNAPSHOT_LIST_NO_LEAVES = 8;
+  public static final int SNAPSHOT_LIST_NO_METADATA = 16;
+  public static final int SNAPSHOT_LIST_INACTIVE = 32;
+  public static final int SNAPSHOT_LIST_ACTIVE = 64;
+  public static final int SNAPSHOT_LIST_DISK_ONLY = 128;
+  public static final int SNAPSHOT_LIST_INTERNAL = 256;
+  public static final int SNAPSHOT_LIST_EXTERNAL = 512;
+  public static final int SNAPSHOT_LIST_TOPOLOGICAL = 1024;
+
+  // virDomainSnapshotDeleteFlags
+  public static final int SNAPSHOT_DELETE_CHILDREN = 1;
+  public static final int SNAPSHOT_DELETE_METADATA_ONLY = 2;
+  public static final int SNAPSHOT_DELETE_CHILDREN_ONLY = 4;
+
+  // virDomainSnapshotRevertFlags
+  public static final int SNAPSHOT_REVERT_RUNNING = 1;
+  public static final int SNAPSHOT_REVERT_PAUSED = 2;
+  public static final int SNAPSHOT_REVERT_FORCE = 4;
+  public static final int SNAPSHOT_REVERT_RESET_NVRAM = 8;
+
   // virDomainBackupBeginFlags
   public static final int BACKUP_REUSE_EXTERNAL = 1;
 
@@ -138,6 +177,30 @@ public final class Flags {
           ErrorCode.INVALID_ARG,
           ErrorDomain.HYPERVISOR,
           "unsupported flags (0x%x) in function %s".formatted(unknown, function));
+    }
+  }
+
+  /// Refuses `flag` without `needed`.
+  static void require(
+      int flags, int flag, String flagName, int needed, String neededName, ErrorDomain domain)
+      throws LibvirtException {
+    if (has(flags, flag) && !has(flags, needed)) {
+      throw new LibvirtException(
+          ErrorCode.INVALID_ARG,
+          domain,
+          "Flag '%s' is required by flag '%s'".formatted(neededName, flagName));
+    }
+  }
+
+  /// Refuses two flags together.
+  static void exclusive(
+      int flags, int one, String oneName, int other, String otherName, ErrorDomain domain)
+      throws LibvirtException {
+    if (has(flags, one) && has(flags, other)) {
+      throw new LibvirtException(
+          ErrorCode.INVALID_ARG,
+          domain,
+          "Flags '%s' and '%s' are mutually exclusive".formatted(oneName, otherName));
     }
   }
 

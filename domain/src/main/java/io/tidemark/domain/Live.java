@@ -21,6 +21,14 @@ final class Live {
   // Null but between the intent to make a checkpoint and its document.
   private @Nullable PendingCheckpoint pendingCheckpoint;
 
+  // Null but between the commit of a snapshot and the end of its making.
+  private @Nullable PendingSnapshot pendingSnapshot;
+
+  /// A snapshot that the chains hold and whose document and definition may not be written yet.
+  ///
+  /// @param metadata whether it is to be remembered
+  record PendingSnapshot(SnapshotDocument snapshot, boolean metadata) {}
+
   /// A checkpoint whose bitmaps may be there while its document is not yet.
   ///
   /// @param targets disks that get the bitmap
@@ -88,6 +96,19 @@ final class Live {
 
   void pendingCheckpoint(@Nullable PendingCheckpoint pending) {
     pendingCheckpoint = pending;
+  }
+
+  @Nullable PendingSnapshot pendingSnapshot() {
+    return pendingSnapshot;
+  }
+
+  void pendingSnapshot(@Nullable PendingSnapshot pending) {
+    pendingSnapshot = pending;
+  }
+
+  /// Whether a job runs on one of the disks.
+  boolean hasBlockJob() {
+    return backup != null || disks.stream().anyMatch(disk -> disk.job() != null);
   }
 
   /// The disk that a client calls so.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.domain;
 
+import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -61,6 +62,21 @@ final class LiveDisk {
   /// Clients name a disk by its target or its active layer's path, nothing else.
   boolean isCalled(String disk) {
     return disk.equals(target()) || (hasMedium() && disk.equals(active().file()));
+  }
+
+  /// Puts an overlay on top, in memory only.
+  void pushOverlay(Layer overlay) {
+    List<Layer> chain = new ArrayList<>();
+    chain.add(overlay);
+    chain.addAll(layers);
+    layers = List.copyOf(chain);
+    element.pushOverlay(overlay.file(), overlay.format());
+  }
+
+  /// Undoes [#pushOverlay].
+  void popOverlay() {
+    layers = layers.subList(1, layers.size());
+    element.popOverlay();
   }
 
   /// Makes another chain the disk's, in memory only.

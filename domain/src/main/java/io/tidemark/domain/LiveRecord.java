@@ -3,6 +3,7 @@ package io.tidemark.domain;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
 import java.util.UUID;
 
 /// The live record: one document that says what a running domain is. Replacing it is the single
@@ -70,6 +71,12 @@ final class LiveRecord {
       XmlElement element = root.add("pendingCheckpoint").attribute("name", pending.name());
       pending.targets().forEach(target -> element.add("disk").attribute("target", target));
     }
+    Live.PendingSnapshot snapshot = live.pendingSnapshot();
+    if (snapshot != null) {
+      root.add("pendingSnapshot")
+          .attribute("metadata", snapshot.metadata() ? "yes" : "no")
+          .add(new SnapshotDocument.Stored(snapshot.snapshot(), true).toXml());
+    }
     return Xml.write(root);
   }
 
@@ -92,7 +99,7 @@ final class LiveRecord {
     }
   }
 
-  private static Live readVersion2(XmlElement root) {
+  private static Live readVersion2(XmlElement root) throws LibvirtException {
     Definition definition = Definition.ofStored(root.child("domain").orElseThrow().copy());
     UUID unused = definition.uuid(); // checks that it is one
     if (!unused.toString().equals(root.attribute("uuid"))) {
@@ -128,6 +135,14 @@ final class LiveRecord {
                     pending.children("disk").stream()
                         .map(disk -> disk.attribute("target"))
                         .toList())));
+    Optional<XmlElement> snapshot = root.child("pendingSnapshot");
+    if (snapshot.isPresent()) {
+      XmlElement stored = snapshot.get().children().getFirst();
+      live.pendingSnapshot(
+          new Live.PendingSnapshot(
+              SnapshotDocument.Stored.ofElement(stored).document(),
+              snapshot.get().attribute("metadata").equals("yes")));
+    }
     return live;
   }
 }

@@ -1,22 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.domain;
 
+import java.util.Optional;
+
 /// A persistent definition as the state store keeps it: the domain's document, and beside it what
 /// the document has no place for.
 ///
 /// @param autostart whether the daemon starts it
-record StoredDefinition(Definition definition, boolean autostart) {
+/// @param pendingSnapshot taken while it was shut off; its document may not be written yet
+record StoredDefinition(
+    Definition definition, boolean autostart, Optional<SnapshotDocument> pendingSnapshot) {
   /// Version of the layout. A higher one is refused and left alone.
   static final int VERSION = 1;
 
   private static final String ROOT = "definitionstatus";
 
-  static String write(Definition definition, boolean autostart) {
-    return Xml.write(
+  String write() {
+    XmlElement root =
         new XmlElement(ROOT)
             .attribute("version", VERSION)
             .attribute("autostart", autostart ? "yes" : "no")
-            .add(definition.root().copy()));
+            .add(definition.root().copy());
+    pendingSnapshot.ifPresent(snapshot ->
+        root.add("pendingSnapshot").add(new SnapshotDocument.Stored(snapshot, true).toXml()));
+    return Xml.write(root);
   }
 
   static StoredDefinition read(String xml) throws LibvirtException {
@@ -35,6 +42,12 @@ record StoredDefinition(Definition definition, boolean autostart) {
     if (definition.name().isEmpty() || Uuids.parse(domain.childText("uuid")).isEmpty()) {
       throw ErrorCode.INTERNAL_ERROR.in(ErrorDomain.DOMAIN, "definition has no name or no uuid");
     }
-    return new StoredDefinition(definition, root.attribute("autostart").equals("yes"));
+    Optional<SnapshotDocument> pending = Optional.empty();
+    Optional<XmlElement> snapshot =
+        root.child("pendingSnapshot").flatMap(found -> found.children().stream().findFirst());
+    if (snapshot.isPresent()) {
+      pending = Optional.of(SnapshotDocument.Stored.ofElement(snapshot.get()).document());
+    }
+    return new StoredDefinition(definition, root.attribute("autostart").equals("yes"), pending);
   }
 }

@@ -10,6 +10,7 @@ import io.tidemark.domain.spi.ImageSizes;
 import io.tidemark.domain.spi.StateStore;
 import java.io.IOException;
 import java.nio.file.Path;
+import java.time.Instant;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -38,6 +39,12 @@ final class Machine {
   final Map<Path, FakeImage> images = new TreeMap<>();
   final Map<Path, ImageService.FileStatus> others = new TreeMap<>();
   final Map<StateStore.Kind, Map<String, String>> documents = new LinkedHashMap<>();
+
+  /// Names of the snapshots inside images, and which were gone back to.
+  final Map<Path, List<String>> snapshots = new TreeMap<>();
+
+  final List<String> applied = new ArrayList<>();
+  String failSnapshotIn = "";
 
   /// Bitmaps by image, as a crash leaves them.
   final Map<Path, Map<String, BitmapState>> bitmaps = new TreeMap<>();
@@ -259,6 +266,44 @@ final class Machine {
           throw new DriverException(DriverException.Kind.OUT_OF_SPACE, file + ": full");
         }
         mutate(() -> images.put(file, new FakeImage(format, size, backing, false)));
+      }
+    }
+
+    private List<String> snapshotsOf(Path file, String format) throws DriverException {
+      open(file, format);
+      return snapshots.computeIfAbsent(file, _ -> new ArrayList<>());
+    }
+
+    @Override
+    public void createSnapshot(Path file, String format, String name, Instant date)
+        throws DriverException {
+      synchronized (Machine.this) {
+        List<String> kept = snapshotsOf(file, format);
+        if (file.toString().equals(failSnapshotIn)) {
+          throw new DriverException(DriverException.Kind.OUT_OF_SPACE, file + ": full");
+        }
+        mutate(() -> kept.add(name));
+      }
+    }
+
+    @Override
+    public void deleteSnapshot(Path file, String format, String name) throws DriverException {
+      synchronized (Machine.this) {
+        List<String> kept = snapshotsOf(file, format);
+        if (!kept.contains(name)) {
+          throw new DriverException(DriverException.Kind.NOT_FOUND, file + ": no " + name);
+        }
+        mutate(() -> kept.remove(name));
+      }
+    }
+
+    @Override
+    public void applySnapshot(Path file, String format, String name) throws DriverException {
+      synchronized (Machine.this) {
+        if (!snapshotsOf(file, format).contains(name)) {
+          throw new DriverException(DriverException.Kind.NOT_FOUND, file + ": no " + name);
+        }
+        mutate(() -> applied.add(file + " " + name));
       }
     }
 

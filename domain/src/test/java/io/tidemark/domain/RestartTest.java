@@ -278,7 +278,7 @@ class RestartTest {
         55,
         10,
         "Requested operation is not valid: domain 'vm' is held by a daemon's state: live record of"
-            + " version 2, this program knows 1; start it with the program that wrote it");
+            + " version 3, this program knows 2; start it with the program that wrote it");
     assertThat(lives).containsEntry("vm", newer);
     assertThat(after.driver.running).isEmpty();
   }

@@ -10,6 +10,7 @@ import io.tidemark.block.CreateOptions;
 import io.tidemark.block.FormatNode;
 import io.tidemark.block.ImageOpener;
 import io.tidemark.block.OpenOptions;
+import io.tidemark.block.SnapshotStore;
 import io.tidemark.domain.spi.DriverException;
 import io.tidemark.domain.spi.DriverException.Kind;
 import io.tidemark.domain.spi.ImageService;
@@ -25,6 +26,7 @@ import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.attribute.BasicFileAttributes;
+import java.time.Instant;
 import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
@@ -195,6 +197,44 @@ public final class EngineImageService implements ImageService {
       throw DriverErrors.generic(file + ": is there already and is not empty");
     }
     return true;
+  }
+
+  /// A change of the snapshots inside an image.
+  @FunctionalInterface
+  private interface SnapshotChange {
+    void on(SnapshotStore snapshots) throws BlockException;
+  }
+
+  @Override
+  public void createSnapshot(Path file, String format, String name, Instant date)
+      throws DriverException {
+    changeSnapshots(file, format, snapshots -> snapshots.create(name, date));
+  }
+
+  @Override
+  public void deleteSnapshot(Path file, String format, String name) throws DriverException {
+    changeSnapshots(file, format, snapshots -> snapshots.delete(name));
+  }
+
+  @Override
+  public void applySnapshot(Path file, String format, String name) throws DriverException {
+    changeSnapshots(file, format, snapshots -> snapshots.apply(name));
+  }
+
+  /// What lies beneath is not opened: a snapshot concerns the image's own tables.
+  private void changeSnapshots(Path file, String format, SnapshotChange change)
+      throws DriverException {
+    requireThere(file);
+    try (FormatNode node = opener.openLayer(file, format, OpenOptions.readWrite())) {
+      SnapshotStore snapshots =
+          node.snapshots()
+              .orElseThrow(() ->
+                  new DriverException(
+                      Kind.UNSUPPORTED, file + ": " + format + " keeps no snapshots"));
+      change.on(snapshots);
+    } catch (BlockException e) {
+      throw DriverErrors.of(e);
+    }
   }
 
   @Override

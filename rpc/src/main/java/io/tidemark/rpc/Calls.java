@@ -96,6 +96,9 @@ public final class Calls {
       int flags)
       implements Flagged {}
 
+  public record Trim(Wire.Domain dom, Optional<String> mountPoint, long minimum, int flags)
+      implements Flagged {}
+
   public record GuestInfo(Wire.Domain dom, int types, int flags) implements Flagged {}
 
   public record AgentCommand(Wire.Domain dom, String cmd, int timeout, int flags)
@@ -120,6 +123,15 @@ public final class Calls {
       implements Flagged {}
 
   public record Snapshot(Wire.Snapshot snapshot, int flags) implements Flagged {}
+
+  public record SnapshotListAll(Wire.Snapshot snapshot, int needResults, int flags)
+      implements Flagged {}
+
+  /// @param most names that are wanted
+  public record SnapshotMost(Wire.Snapshot snapshot, int most, int flags) implements Flagged {}
+
+  /// @param most names that are wanted
+  public record DomainMost(Wire.Domain dom, int most, int flags) implements Flagged {}
 
   /// @param eventId virDomainEventID
   /// @param dom only this domain's events

@@ -106,6 +106,8 @@ public final class Remote {
       Procedure.remote(186, Calls.Snapshot.class, Replies.Text.class);
   public static final Procedure<Calls.DomainFlags, Replies.Int> DOMAIN_SNAPSHOT_NUM =
       Procedure.remote(187, Calls.DomainFlags.class, Replies.Int.class);
+  public static final Procedure<Calls.DomainMost, Replies.Names> DOMAIN_SNAPSHOT_LIST_NAMES =
+      Procedure.remote(188, Calls.DomainMost.class, Replies.Names.class);
   public static final Procedure<Calls.DomainTextFlags, Replies.Snapshot>
       DOMAIN_SNAPSHOT_LOOKUP_BY_NAME =
           Procedure.remote(189, Calls.DomainTextFlags.class, Replies.Snapshot.class);
@@ -113,6 +115,8 @@ public final class Remote {
       Procedure.remote(190, Calls.DomainFlags.class, Replies.Int.class);
   public static final Procedure<Calls.DomainFlags, Replies.Snapshot> DOMAIN_SNAPSHOT_CURRENT =
       Procedure.remote(191, Calls.DomainFlags.class, Replies.Snapshot.class);
+  public static final Procedure<Calls.Snapshot, Nothing> DOMAIN_REVERT_TO_SNAPSHOT =
+      Procedure.remote(192, Calls.Snapshot.class, Nothing.class);
   public static final Procedure<Calls.Snapshot, Nothing> DOMAIN_SNAPSHOT_DELETE =
       Procedure.remote(193, Calls.Snapshot.class, Nothing.class);
   public static final Procedure<Calls.DomainTextFlags, Replies.BlockInfo> DOMAIN_GET_BLOCK_INFO =
@@ -145,6 +149,9 @@ public final class Remote {
       Procedure.remote(244, Calls.Snapshot.class, Replies.Snapshot.class);
   public static final Procedure<Calls.Snapshot, Replies.Int> DOMAIN_SNAPSHOT_NUM_CHILDREN =
       Procedure.remote(246, Calls.Snapshot.class, Replies.Int.class);
+  public static final Procedure<Calls.SnapshotMost, Replies.Names>
+      DOMAIN_SNAPSHOT_LIST_CHILDREN_NAMES =
+          Procedure.remote(247, Calls.SnapshotMost.class, Replies.Names.class);
   public static final Procedure<Calls.BlockResize, Nothing> DOMAIN_BLOCK_RESIZE =
       Procedure.remote(251, Calls.BlockResize.class, Nothing.class);
   public static final Procedure<Calls.DomainFlags, Nothing> DOMAIN_SHUTDOWN_FLAGS =
@@ -163,11 +170,16 @@ public final class Remote {
       Procedure.remote(273, Calls.ListAll.class, Replies.Domains.class);
   public static final Procedure<Calls.DomainListAll, Replies.Snapshots> DOMAIN_LIST_ALL_SNAPSHOTS =
       Procedure.remote(274, Calls.DomainListAll.class, Replies.Snapshots.class);
+  public static final Procedure<Calls.SnapshotListAll, Replies.Snapshots>
+      DOMAIN_SNAPSHOT_LIST_ALL_CHILDREN =
+          Procedure.remote(275, Calls.SnapshotListAll.class, Replies.Snapshots.class);
   public static final Procedure<Calls.ListAll, Replies.StoragePools>
       CONNECT_LIST_ALL_STORAGE_POOLS =
           Procedure.remote(281, Calls.ListAll.class, Replies.StoragePools.class);
   public static final Procedure<Calls.BlockCommit, Nothing> DOMAIN_BLOCK_COMMIT =
       Procedure.remote(290, Calls.BlockCommit.class, Nothing.class);
+  public static final Procedure<Calls.Trim, Nothing> DOMAIN_FSTRIM =
+      Procedure.remote(294, Calls.Trim.class, Nothing.class);
   public static final Procedure<Calls.DomainFlags, Replies.JobStats> DOMAIN_GET_JOB_STATS =
       Procedure.remote(298, Calls.DomainFlags.class, Replies.JobStats.class);
   public static final Procedure<Calls.RegisterEvent, Replies.Int>

@@ -2,11 +2,12 @@
 package io.tidemark.domain.spi;
 
 import java.nio.file.Path;
+import java.time.Instant;
 import java.util.List;
 import java.util.Optional;
 
 /// What the domain room asks about image files, running or not. Used with every driver. No call
-/// changes a file but [#create], [#publish] and [#delete].
+/// changes a file but [#create], [#publish], [#delete] and those about snapshots.
 public interface ImageService {
   /// A backing file as the image's header records it.
   record Backing(String name, Optional<String> format) {}
@@ -61,6 +62,16 @@ public interface ImageService {
   /// after.
   void create(Path file, String format, long virtualSizeBytes, Optional<Backing> backing)
       throws DriverException;
+
+  /// Keeps the disk of an image that nobody has open as it is now, inside the image. Synced.
+  void createSnapshot(Path file, String format, String name, Instant date) throws DriverException;
+
+  /// Removes a snapshot from inside an image that nobody has open. Kind `NOT_FOUND` when there is
+  /// none of that name.
+  void deleteSnapshot(Path file, String format, String name) throws DriverException;
+
+  /// Makes the disk of an image that nobody has open as it was in a snapshot inside it.
+  void applySnapshot(Path file, String format, String name) throws DriverException;
 
   ImageSizes sizes(Path file, String format) throws DriverException;
 

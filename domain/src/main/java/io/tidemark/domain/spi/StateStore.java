@@ -15,6 +15,8 @@ public interface StateStore {
     DEFINITION,
     /// One per checkpoint, key: `domain/checkpoint`.
     CHECKPOINT,
+    /// One per snapshot, key: `domain/snapshot`.
+    SNAPSHOT,
     /// One per running domain, key: the domain's name. The single commit point of every change to a
     /// running domain.
     LIVE

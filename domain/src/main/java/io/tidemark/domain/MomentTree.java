@@ -9,12 +9,13 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 
-/// The checkpoints of a domain and who descends from whom. Guarded by the domain's lock.
+/// The checkpoints, or the snapshots, of a domain and who descends from whom. Guarded by the
+/// domain's lock.
 ///
 /// A document whose parent is missing counts as a root, so that a crash between two documents
 /// leaves nothing unreachable.
-final class CheckpointTree {
-  private final Map<String, CheckpointDocument> byName = new LinkedHashMap<>();
+final class MomentTree<M extends Moment> {
+  private final Map<String, M> byName = new LinkedHashMap<>();
 
   boolean isEmpty() {
     return byName.isEmpty();
@@ -24,16 +25,16 @@ final class CheckpointTree {
     return byName.size();
   }
 
-  Collection<CheckpointDocument> all() {
+  Collection<M> all() {
     return byName.values();
   }
 
-  Optional<CheckpointDocument> find(String name) {
+  Optional<M> find(String name) {
     return Optional.ofNullable(byName.get(name));
   }
 
-  void put(CheckpointDocument document) {
-    byName.put(document.name(), document);
+  void put(M moment) {
+    byName.put(moment.name(), moment);
   }
 
   void remove(String name) {
@@ -44,50 +45,50 @@ final class CheckpointTree {
     byName.clear();
   }
 
-  Optional<CheckpointDocument> parent(CheckpointDocument document) {
-    return document.parent().flatMap(this::find);
+  Optional<M> parent(M moment) {
+    return moment.parent().flatMap(this::find);
   }
 
-  List<CheckpointDocument> children(CheckpointDocument document) {
+  List<M> children(M moment) {
     return byName.values().stream()
-        .filter(other -> other.parent().filter(document.name()::equals).isPresent())
+        .filter(other -> other.parent().filter(moment.name()::equals).isPresent())
         .toList();
   }
 
-  private List<CheckpointDocument> roots() {
-    return byName.values().stream().filter(document -> parent(document).isEmpty()).toList();
+  private List<M> roots() {
+    return byName.values().stream().filter(moment -> parent(moment).isEmpty()).toList();
   }
 
   /// Where the next checkpoint goes: the leaf that was made last.
-  Optional<CheckpointDocument> current() {
-    List<CheckpointDocument> all = new ArrayList<>(byName.values());
+  Optional<M> current() {
+    List<M> all = new ArrayList<>(byName.values());
     return all.reversed().stream()
-        .filter(document -> children(document).isEmpty())
-        .max(Comparator.comparingLong(CheckpointDocument::creationTime));
+        .filter(moment -> children(moment).isEmpty())
+        .max(Comparator.comparingLong(Moment::creationTime));
   }
 
   /// Parents before children.
-  List<CheckpointDocument> topological() {
-    List<CheckpointDocument> sorted = new ArrayList<>();
+  List<M> topological() {
+    List<M> sorted = new ArrayList<>();
     roots().forEach(root -> collect(root, sorted));
     return sorted;
   }
 
   /// All beneath, parents before children, itself not.
-  List<CheckpointDocument> descendants(CheckpointDocument document) {
-    List<CheckpointDocument> sorted = new ArrayList<>();
-    children(document).forEach(child -> collect(child, sorted));
+  List<M> descendants(M moment) {
+    List<M> sorted = new ArrayList<>();
+    children(moment).forEach(child -> collect(child, sorted));
     return sorted;
   }
 
   /// Without recursion: a chain of checkpoints may be long. Never visits one twice, whatever the
   /// documents say of their parents.
-  private void collect(CheckpointDocument from, List<CheckpointDocument> into) {
-    java.util.Deque<CheckpointDocument> open = new java.util.ArrayDeque<>();
+  private void collect(M from, List<M> into) {
+    java.util.Deque<M> open = new java.util.ArrayDeque<>();
     java.util.Set<String> seen = new java.util.HashSet<>();
     open.push(from);
     while (!open.isEmpty()) {
-      CheckpointDocument next = open.pop();
+      M next = open.pop();
       if (seen.add(next.name())) {
         into.add(next);
         children(next).reversed().forEach(open::push);
@@ -95,10 +96,19 @@ final class CheckpointTree {
     }
   }
 
-  /// @param start null flags apply to the whole domain
-  List<CheckpointDocument> list(Optional<CheckpointDocument> start, int flags) {
+  /// Whether `name` is `other` or lies beneath it.
+  boolean descends(M moment, M other) {
+    return moment.name().equals(other.name())
+        || descendants(other).stream().anyMatch(found -> found.name().equals(moment.name()));
+  }
+
+  /// By the bits that libvirt gives both kinds: ROOTS and DESCENDANTS, LEAVES, NO_LEAVES. Parents
+  /// before children.
+  ///
+  /// @param start empty: the whole domain
+  List<M> list(Optional<M> start, int flags) {
     boolean deep = Flags.has(flags, Flags.CHECKPOINT_LIST_DESCENDANTS);
-    List<CheckpointDocument> found;
+    List<M> found;
     if (start.isPresent()) {
       found = deep ? descendants(start.get()) : children(start.get());
     } else {
@@ -107,8 +117,8 @@ final class CheckpointTree {
     boolean leaves = Flags.has(flags, Flags.CHECKPOINT_LIST_LEAVES);
     boolean noLeaves = Flags.has(flags, Flags.CHECKPOINT_LIST_NO_LEAVES);
     return found.stream()
-        .filter(document -> !leaves || children(document).isEmpty())
-        .filter(document -> !noLeaves || !children(document).isEmpty())
+        .filter(moment -> !leaves || children(moment).isEmpty())
+        .filter(moment -> !noLeaves || !children(moment).isEmpty())
         .toList();
   }
 }

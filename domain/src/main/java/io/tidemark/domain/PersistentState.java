@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.domain;
+
+import io.tidemark.domain.spi.StateStore;
+import java.io.IOException;
+import java.lang.System.Logger.Level;
+import java.util.Optional;
+import org.jspecify.annotations.Nullable;
+
+/// The persistent definition of one domain, in memory and in the state store. Called with the
+/// domain's lock held.
+final class PersistentState {
+  private static final System.Logger LOG = System.getLogger(PersistentState.class.getName());
+
+  private final DomainContext context;
+  private final String name;
+  // Null for a transient domain.
+  private @Nullable Definition definition;
+  // Null but between the commit of a snapshot of the domain shut off and its document.
+  private @Nullable SnapshotDocument pendingSnapshot;
+  private boolean autostart;
+  private boolean owed; // a pivot's change could not be written
+
+  PersistentState(DomainContext context, String name) {
+    this.context = context;
+    this.name = name;
+  }
+
+  @Nullable Definition definition() {
+    return definition;
+  }
+
+  boolean autostart() {
+    return autostart;
+  }
+
+  Optional<SnapshotDocument> pendingSnapshot() {
+    return Optional.ofNullable(pendingSnapshot);
+  }
+
+  /// What the store held at the daemon's start.
+  void restore(StoredDefinition stored) {
+    definition = stored.definition();
+    autostart = stored.autostart();
+    pendingSnapshot = stored.pendingSnapshot().orElse(null);
+  }
+
+  void setAutostart(boolean wanted) throws IOException {
+    boolean before = autostart;
+    autostart = wanted;
+    try {
+      put();
+    } catch (IOException e) {
+      autostart = before;
+      throw e;
+    }
+  }
+
+  /// Makes another definition the persistent one, durably; on failure the old one stays.
+  ///
+  /// @param pending a snapshot whose commit point this is
+  void replace(Definition next, Optional<SnapshotDocument> pending) throws IOException {
+    Definition before = definition;
+    SnapshotDocument pendingBefore = pendingSnapshot;
+    definition = next;
+    pendingSnapshot = pending.orElse(null);
+    try {
+      put();
+    } catch (IOException e) {
+      definition = before;
+      pendingSnapshot = pendingBefore;
+      throw e;
+    }
+  }
+
+  void remove() throws IOException {
+    context.state().remove(StateStore.Kind.DEFINITION, name);
+    definition = null;
+    autostart = false;
+  }
+
+  private void put() throws IOException {
+    Definition known = definition;
+    if (known != null) {
+      StoredDefinition stored = new StoredDefinition(known, autostart, pendingSnapshot());
+      context.state().put(StateStore.Kind.DEFINITION, name, stored.write());
+    }
+    owed = false;
+  }
+
+  /// For a pivot, which is not taken back any more. What cannot be written is owed: it is tried
+  /// again with each change of the live record and when the domain ends.
+  void putOrLog() {
+    try {
+      put();
+    } catch (IOException e) {
+      owed = true;
+      LOG.log(Level.ERROR, name + ": definition", e);
+    }
+  }
+
+  /// Writes the definition if it is owed.
+  ///
+  /// @return whether none is owed now
+  boolean pay() {
+    if (owed) {
+      putOrLog();
+    }
+    return !owed;
+  }
+}
