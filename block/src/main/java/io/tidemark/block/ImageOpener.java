@@ -34,9 +34,22 @@ public final class ImageOpener {
   }
 
   private final Probing probing;
+  private final Optional<Path> runDir;
 
   public ImageOpener(Probing probing) {
+    this(probing, Optional.empty());
+  }
+
+  /// @param runDir for options that name none: where the log of a killed process is looked for
+  public ImageOpener(Probing probing, Optional<Path> runDir) {
     this.probing = probing;
+    this.runDir = runDir;
+  }
+
+  private OpenOptions withRunDir(OpenOptions options) {
+    return options.runDir().isPresent() || runDir.isEmpty()
+        ? options
+        : options.withRunDir(runDir.get());
   }
 
   /// Opens `path` as `format` with its whole chain.
@@ -56,7 +69,7 @@ public final class ImageOpener {
   /// @throws TransportException when a file of the chain is missing or unreadable
   public FormatNode open(ImageSource source, Optional<String> format, OpenOptions options)
       throws BlockException {
-    return new ChainOpening(probing).chain(source, format, options);
+    return new ChainOpening(probing).chain(source, format, withRunDir(options));
   }
 
   /// Opens only this image: the caller attaches the backing node, or none (then unallocated ranges
@@ -69,7 +82,7 @@ public final class ImageOpener {
   /// at.
   public FormatNode openLayer(ImageSource source, Optional<String> format, OpenOptions options)
       throws BlockException {
-    return new ChainOpening(probing).layer(source, format, options, true).node();
+    return new ChainOpening(probing).layer(source, format, withRunDir(options), true).node();
   }
 
   /// The format that the first bytes of the file show, `raw` when none matches.

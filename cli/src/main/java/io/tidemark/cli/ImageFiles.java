@@ -15,7 +15,8 @@ import java.util.Optional;
 /// Opens the images that a user names on the command line. Such a user is trusted to mean what the
 /// file is: without `-f` the format is probed, for backing files too, as qemu-img does.
 final class ImageFiles {
-  private final ImageOpener opener = new ImageOpener(ImageOpener.Probing.ALLOWED);
+  private final ImageOpener opener =
+      new ImageOpener(ImageOpener.Probing.ALLOWED, LogFolder.present());
 
   /// How an image is opened for reading.
   ///

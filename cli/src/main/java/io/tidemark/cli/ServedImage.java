@@ -32,6 +32,10 @@ final class ServedImage implements AutoCloseable {
   /// Opens an image with its chain.
   static ServedImage open(Path path, String format, boolean readOnly) throws BlockException {
     OpenOptions options = readOnly ? OpenOptions.reading() : OpenOptions.readWrite();
+    Optional<Path> logs = readOnly ? LogFolder.present() : LogFolder.made();
+    if (logs.isPresent()) {
+      options = options.withRunDir(logs.get());
+    }
     FormatNode image = new ImageFiles().open(path, Optional.of(format), options);
     try {
       var served = new ServedImage(path, image);
