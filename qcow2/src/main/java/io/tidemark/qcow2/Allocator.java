@@ -266,6 +266,16 @@ final class Allocator {
     }
   }
 
+  /// Takes away references of one cluster that nobody holds, leaving at least one.
+  void lower(long cluster, long references) throws BlockException {
+    counts.lock();
+    try {
+      refcounts.add(cluster, 1, -references);
+    } finally {
+      counts.unlock();
+    }
+  }
+
   long refcount(long cluster) throws BlockException {
     counts.lock();
     try {

@@ -382,7 +382,11 @@ public final class Qcow2Image implements FormatNode {
     if (found.leaks() > 0) {
       new ImageCheck(file, snapshots)
           .run((cluster, count, references) -> {
-            for (long i = references; i < count; i++) {
+            long keep = Math.max(references, 1);
+            if (count > keep) {
+              allocator.lower(cluster, count - keep); // a lie may be any number
+            }
+            if (references == 0) {
               allocator.release(cluster, 1);
             }
           });

@@ -172,9 +172,9 @@ final class Refcounts {
     return order == 6 ? Long.MAX_VALUE : (1L << (1 << order)) - 1;
   }
 
-  /// Adds `delta`, 1 or -1, to the counts of `[first, first + count)`. All are counted by blocks
+  /// Adds `delta`, 1 or less, to the counts of `[first, first + count)`. All are counted by blocks
   /// that exist. On failure some may have been changed.
-  void add(long first, long count, int delta) throws BlockException {
+  void add(long first, long count, long delta) throws BlockException {
     if (delta > 0) {
       checkFree(first, count);
     }
@@ -188,7 +188,7 @@ final class Refcounts {
     }
   }
 
-  private void addInBlock(int index, long cluster, int from, int count, int delta)
+  private void addInBlock(int index, long cluster, int from, int count, long delta)
       throws BlockException {
     if (index >= table.length || table[index] == 0) {
       throw new CorruptImageException(
@@ -201,12 +201,16 @@ final class Refcounts {
     int order = geometry.refcountOrder();
     for (int i = from; i < from + count; i++) {
       long value = value(block, i, order);
-      if (delta < 0 && value == 0) {
+      if (delta < 0 && Long.compareUnsigned(value, -delta) < 0) {
         throw new CorruptImageException(
             file.name()
                 + ": refcount of cluster "
                 + (cluster + i - from)
-                + " is 0, wanted at least 1 to take a reference away");
+                + " is "
+                + Long.toUnsignedString(value)
+                + ", wanted at least "
+                + -delta
+                + " to take references away");
       }
       if (delta > 0 && value >= highest()) {
         throw new UnsupportedImageException(
