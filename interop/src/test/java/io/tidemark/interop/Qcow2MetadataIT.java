@@ -171,7 +171,7 @@ class Qcow2MetadataIT {
             .extracting(BitmapStore.Stored::name)
             .containsExactlyInAnyOrderElementsOf(model.keySet());
         for (BitmapStore.Stored stored : store.stored()) {
-          DirtyBitmap wanted = model.get(stored.name());
+          DirtyBitmap wanted = known(model, stored.name());
           assertThat(stored.enabled()).isEqualTo(wanted.enabled());
           DirtyBitmap found = store.load(stored.name());
           for (int w = 0; w < wanted.wordCount(); w++) {
@@ -182,6 +182,10 @@ class Qcow2MetadataIT {
     }
   }
 
+  private static DirtyBitmap known(Map<String, DirtyBitmap> model, String name) {
+    return Optional.ofNullable(model.get(name)).orElseThrow();
+  }
+
   private void change(
       Path path, Map<String, DirtyBitmap> model, String name, String source, Random random)
       throws Exception {
@@ -190,13 +194,13 @@ class Qcow2MetadataIT {
     if (flag.equals("--merge") && !model.containsKey(source)) {
       return;
     }
-    DirtyBitmap bitmap = model.get(name);
+    DirtyBitmap bitmap = known(model, name);
     switch (flag) {
       case "--clear" -> bitmap.clear(0, bitmap.size());
       case "--enable" -> bitmap.setEnabled(true);
       case "--disable" -> bitmap.setEnabled(false);
       case "--remove" -> model.remove(name);
-      default -> bitmap.merge(model.get(source));
+      default -> bitmap.merge(known(model, source));
     }
     if (random.nextBoolean()) {
       if (flag.equals("--merge")) {

@@ -43,7 +43,15 @@ final class SnapshotChange {
   private static final int MAX_PUNCHED = 1 << 20;
 
   /// What every entry of an L1 table and its L2 tables names gets one reference more, or less.
-  private record Tree(long[] l1, int delta) {}
+  private static final class Tree {
+    private final long[] l1;
+    private final int delta;
+
+    Tree(long[] l1, int delta) {
+      this.l1 = l1;
+      this.delta = delta;
+    }
+  }
 
   private final HostFile file;
   private final HeaderFields header;
@@ -231,13 +239,13 @@ final class SnapshotChange {
   private void count() throws BlockException {
     for (Tree tree : trees) {
       walk.tables(
-          tree.l1(),
+          tree.l1,
           (i, entry, table) -> {
             // A created snapshot takes over the disk's own tables: their count stays.
             if (!ownTables.get(i)) {
-              add(L2Entry.host(entry) >>> geometry.clusterBits(), 1, tree.delta());
+              add(L2Entry.host(entry) >>> geometry.clusterBits(), 1, tree.delta);
             }
-            walk.references(i, table, (first, count) -> add(first, count, tree.delta()));
+            walk.references(i, table, (first, count) -> add(first, count, tree.delta));
           });
     }
   }

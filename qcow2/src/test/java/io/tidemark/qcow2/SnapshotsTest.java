@@ -104,7 +104,7 @@ class SnapshotsTest {
       var ids = new ArrayList<>(held.keySet().stream().sorted().toList());
       String id = ids.isEmpty() ? "" : ids.get(random.nextInt(ids.size()));
       int choice = random.nextInt(5);
-      if (ids.isEmpty() || choice < 2 && ids.size() < 5) {
+      if (ids.isEmpty() || (choice < 2 && ids.size() < 5)) {
         held.put(snapshots(image).create("name", NOW).id(), disk);
       } else if (choice < 4) {
         snapshots(image).delete(id);
