@@ -4,6 +4,8 @@ package io.tidemark.block;
 import io.tidemark.block.spi.ImageFormat;
 import java.nio.ByteBuffer;
 import java.util.Map;
+import java.util.Optional;
+import java.util.OptionalLong;
 
 /// The format without a header: guest bytes are the file's bytes.
 ///
@@ -35,36 +37,39 @@ public final class RawFormat implements ImageFormat {
     if (options.backing().isPresent()) {
       throw new UnsupportedImageException(file.name() + ": a raw image cannot have a backing file");
     }
-    String preallocation = preallocation(file, options.options());
+    Preallocation preallocation = preallocation(file.name(), options.options());
     long size = roundUp(file.name(), options.virtualSize());
     file.resize(size);
-    switch (preallocation) {
-      case "falloc" -> file.writeZeroes(0, size, ZeroMode.NO_UNMAP);
-      case "full" -> {
-        for (long at = 0; at < size; at += Zeroes.BLOCK) {
-          file.write(at, Zeroes.of((int) Math.min(Zeroes.BLOCK, size - at)));
-        }
-      }
-      default -> {}
-    }
+    RawNode.preallocate(file, 0, size, preallocation);
     file.flush();
   }
 
-  private static String preallocation(BlockNode file, Map<String, String> options)
+  /// The disk's size: what is not written counts in a raw file's size too.
+  @Override
+  public Measurement measure(CreateOptions options, Optional<BlockNode> source)
+      throws BlockException {
+    if (options.backing().isPresent()) {
+      throw new UnsupportedImageException("a raw image cannot have a backing file");
+    }
+    Preallocation _ = preallocation("raw", options.options());
+    long size =
+        roundUp("raw", source.isPresent() ? source.get().virtualSize() : options.virtualSize());
+    return new Measurement(size, size, OptionalLong.empty());
+  }
+
+  private static Preallocation preallocation(String name, Map<String, String> options)
       throws UnsupportedImageException {
     for (String option : options.keySet()) {
       if (!option.equals("preallocation")) {
-        throw new UnsupportedImageException(
-            file.name() + ": raw images have no option '" + option + "'");
+        throw new UnsupportedImageException(name + ": raw images have no option '" + option + "'");
       }
     }
     String value = options.getOrDefault("preallocation", "off");
-    return switch (value) {
-      case "off", "falloc", "full" -> value;
-      default ->
-          throw new UnsupportedImageException(
-              file.name() + ": preallocation '" + value + "' is not one of off, falloc, full");
-    };
+    return Preallocation.of(value)
+        .filter(p -> p != Preallocation.METADATA)
+        .orElseThrow(() ->
+            new UnsupportedImageException(
+                name + ": preallocation '" + value + "' is not one of off, falloc, full"));
   }
 
   /// `size` in whole sectors.

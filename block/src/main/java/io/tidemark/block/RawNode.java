@@ -194,10 +194,63 @@ final class RawNode implements FormatNode {
   /// The new size is rounded up to whole sectors.
   @Override
   public void resize(long newSize) throws BlockException {
+    resize(newSize, ResizeOptions.ANY);
+  }
+
+  /// As above. `preallocation` is off, falloc (space reserved) or full (zeroes written). When space
+  /// for the new bytes cannot be had, the size is the old one again.
+  @Override
+  public void resize(long newSize, ResizeOptions options) throws BlockException {
     if (readOnly) {
       throw new ReadOnlyNodeException(name() + ": opened read-only");
     }
-    file.resize(RawFormat.roundUp(name(), newSize));
+    Preallocation preallocation = options.preallocation();
+    if (preallocation == Preallocation.METADATA) {
+      throw new UnsupportedImageException(
+          name() + ": preallocation 'metadata' is not one of off, falloc, full");
+    }
+    long size = RawFormat.roundUp(name(), newSize);
+    long before = file.virtualSize();
+    if (size < virtualSize() && !options.shrink()) {
+      throw new UnsupportedImageException(
+          name()
+              + ": shrinking from "
+              + virtualSize()
+              + " to "
+              + size
+              + " bytes loses data; ask for it with --shrink");
+    }
+    if (size < before && preallocation != Preallocation.OFF) {
+      throw new UnsupportedImageException(
+          name() + ": preallocation=" + preallocation.word() + " cannot be used to shrink");
+    }
+    file.resize(size);
+    if (size > before) {
+      try {
+        preallocate(file, before, size, preallocation);
+      } catch (BlockException e) {
+        try {
+          file.resize(before);
+        } catch (BlockException left) {
+          e.addSuppressed(left);
+        }
+        throw e;
+      }
+    }
+  }
+
+  /// Takes space for bytes of a file that read as zeroes.
+  static void preallocate(BlockNode file, long from, long to, Preallocation preallocation)
+      throws BlockException {
+    switch (preallocation) {
+      case OFF, METADATA -> {}
+      case FALLOC -> file.writeZeroes(from, to - from, ZeroMode.NO_UNMAP);
+      case FULL -> {
+        for (long at = from; at < to; at += Zeroes.BLOCK) {
+          file.write(at, Zeroes.of((int) Math.min(Zeroes.BLOCK, to - at)));
+        }
+      }
+    }
   }
 
   @Override

@@ -86,6 +86,7 @@ record Header(
     static final int BACKING_FORMAT = 0xe2792aca;
     static final int FEATURE_NAMES = 0x6803f857;
     static final int BITMAPS = 0x23852875;
+    static final int DATA_FILE = 0x44415441;
   }
 
   boolean has(Feature incompatibleFeature) {

@@ -5,10 +5,12 @@ import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.CreateOptions;
 import io.tidemark.block.FormatNode;
+import io.tidemark.block.Measurement;
 import io.tidemark.block.OpenOptions;
 import io.tidemark.block.spi.ImageFormat;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.util.Optional;
 import java.util.Set;
 
 /// The qcow2 format.
@@ -52,5 +54,12 @@ public final class Qcow2Format implements ImageFormat {
   @Override
   public void create(BlockNode file, CreateOptions options) throws BlockException {
     Qcow2Image.create(file, options);
+  }
+
+  /// As `qemu-img measure` 7.2 counts.
+  @Override
+  public Measurement measure(CreateOptions options, Optional<BlockNode> source)
+      throws BlockException {
+    return Measure.of(options, source);
   }
 }
