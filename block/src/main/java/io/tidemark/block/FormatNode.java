@@ -33,6 +33,14 @@ public interface FormatNode extends BlockNode {
     throw new UnsupportedImageException(name() + ": " + format() + " records no backing file");
   }
 
+  /// Forgets all that this layer holds, so that the backing node answers for the whole disk; what
+  /// was held is given back. Only while no request is running. After a power cut before the next
+  /// flush any part of it may still be held.
+  default void empty() throws BlockException {
+    throw new UnsupportedImageException(
+        name() + ": " + format() + " holds all of its disk, and cannot be emptied");
+  }
+
   /// Snapshots inside the image, where the format has them.
   default Optional<SnapshotStore> snapshots() {
     return Optional.empty();

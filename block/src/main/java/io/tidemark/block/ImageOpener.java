@@ -184,6 +184,12 @@ public final class ImageOpener {
     }
   }
 
+  /// Bytes that an image would take; see [ImageFormat#measure].
+  public Measurement measure(String format, CreateOptions options, Optional<BlockNode> source)
+      throws BlockException {
+    return Drivers.format("new image", format).measure(options, source);
+  }
+
   private static void syncFolder(Path path) throws BlockException {
     Path folder = path.toAbsolutePath().getParent();
     if (folder == null) {

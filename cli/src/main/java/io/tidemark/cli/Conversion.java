@@ -4,34 +4,44 @@ package io.tidemark.cli;
 import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.Extent;
+import io.tidemark.block.FormatNode;
 import io.tidemark.block.ZeroMode;
 import io.tidemark.block.Zeroes;
-import java.lang.foreign.Arena;
 import java.nio.ByteBuffer;
+import java.util.ArrayList;
 import java.util.List;
-import java.util.concurrent.ArrayBlockingQueue;
-import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.locks.Condition;
+import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 
-/// Copies what guests read in some disks, one behind the other, into a target: one thread reads
-/// ahead, the caller writes in order of offset, so that a format lays the clusters of a disk side
-/// by side.
+/// Copies what is read in a [SourceDisk] into a target.
 ///
-/// Zeroes are not written where the target reads as zeroes already. The target is not flushed here.
-/// When reading or writing fails, the other side is stopped by a flag, never interrupted (a channel
-/// would close beneath it), and the failure is thrown; the target then holds any part of the data.
+/// Ranges that the source does not hold itself (`UNALLOCATED`) are left as they are. Several
+/// workers each take the next piece that has to be looked at, read it into a buffer of their own,
+/// find the zeroes in it, and write the rest. What the target reads as anyway is not written. In
+/// order (the default) the pieces are written one after the other, so that a format lays the
+/// clusters of a disk side by side, and only reading is done at once; else all is done at once.
+/// Nothing is flushed here.
+///
+/// When a worker fails, the others stop at the end of their piece, by a flag, never interrupted (a
+/// channel would close beneath them), and the failure is thrown; the target then holds any part of
+/// the data.
 final class Conversion {
-  /// Bytes of one read.
-  private static final int BUFFER = 1 << 20;
+  /// Bytes of one piece. Two workers' pieces fit the caches of a small machine.
+  static final int PIECE = 1 << 20;
 
-  /// Buffers that are filled or on their way to the target.
-  private static final int BUFFERS = 8;
+  /// Bytes of data that one look at the state goes forward.
+  private static final long LOOK = 64L << 20;
+
+  /// Bytes that are read at a time where a larger read failed (`--salvage`).
+  private static final int SECTOR = 512;
 
   /// What the target reads as where nothing is written.
   enum Target {
     /// Zeroes: it is new, or said to be.
     ZERO,
-    /// Its backing node: unallocated ranges of the source's top layer are left to it.
+    /// Its backing node.
     BACKING,
     /// Anything: zeroes have to be written.
     UNKNOWN
@@ -40,118 +50,296 @@ final class Conversion {
   /// @param target what the target holds before
   /// @param sparse zeroes shorter than this are written as data, bytes; 0: everything is written
   /// @param backingSize bytes of the target's backing node that may hold something, for `BACKING`
-  record Plan(Target target, int sparse, long backingSize) {}
+  /// @param compressed every cluster that holds anything is written compressed; the target is a
+  ///   format node that can
+  /// @param workers threads, at least 1
+  /// @param anyOrder pieces are written as they come
+  /// @param salvage what cannot be read is taken for zeroes
+  record Plan(
+      Target target,
+      int sparse,
+      long backingSize,
+      boolean compressed,
+      int workers,
+      boolean anyOrder,
+      boolean salvage) {
+    /// Plain, in order, with one worker a processor.
+    Plan(Target target, int sparse, long backingSize) {
+      this(
+          target,
+          sparse,
+          backingSize,
+          false,
+          Runtime.getRuntime().availableProcessors(),
+          false,
+          false);
+    }
+  }
 
-  /// A range of the target.
+  /// A range that is to be read and written.
   ///
-  /// @param data its bytes, or null when it is zero
-  private record Piece(long offset, long length, @Nullable ByteBuffer data) {}
+  /// @param turn its place in the order
+  private record Piece(long offset, int length, long turn) {}
 
-  private static final Piece END = new Piece(-1, 0, null);
-
-  private final List<? extends BlockNode> sources;
+  private final SourceDisk source;
   private final BlockNode target;
   private final Plan plan;
   private final Progress progress;
-  private final long total;
+  private final Pace pace;
+  private final Consumer<String> warnings;
+  private final int unit; // pieces begin and end at its multiples
 
-  private final BlockingQueue<Piece> pieces = new ArrayBlockingQueue<>(BUFFERS);
-  private final BlockingQueue<ByteBuffer> free = new ArrayBlockingQueue<>(BUFFERS);
-  private int allocated; // buffers made so far; the reader's
-  private volatile boolean stopped; // set by the writer when it gives up
-  private volatile @Nullable Throwable readFailure; // set by the reader before END
+  private final ReentrantLock taking = new ReentrantLock();
+  // Guarded by taking:
+  private long position;
+  private long turns;
 
-  Conversion(List<? extends BlockNode> sources, BlockNode target, Plan plan, Progress progress) {
-    this.sources = sources;
+  private final ReentrantLock order = new ReentrantLock();
+  private final Condition nextTurn = order.newCondition();
+  private long turn; // guarded by order: whose turn to write it is
+
+  private final Object counting = new Object();
+  private long done; // guarded by counting
+
+  private volatile @Nullable Throwable failure; // the first one
+
+  Conversion(
+      SourceDisk source,
+      BlockNode target,
+      Plan plan,
+      Progress progress,
+      Pace pace,
+      Consumer<String> warnings) {
+    this.source = source;
     this.target = target;
     this.plan = plan;
     this.progress = progress;
-    this.total = sources.stream().mapToLong(BlockNode::virtualSize).sum();
+    this.pace = pace;
+    this.warnings = warnings;
+    this.unit =
+        plan.compressed && target instanceof FormatNode format
+            ? Math.toIntExact(format.clusterSize())
+            : 1;
   }
 
-  /// Runs to the end. The reader has ended when this returns or throws.
+  /// As fast as it goes, and without a place for warnings.
+  Conversion(SourceDisk source, BlockNode target, Plan plan, Progress progress) {
+    this(source, target, plan, progress, Pace.UNBOUND, _ -> {});
+  }
+
+  /// Runs to the end. No worker lives on when this returns or throws.
   void run() throws BlockException {
-    try (Arena memory = Arena.ofShared()) {
-      Thread reader =
-          Thread.ofPlatform().name("convert-read").daemon().start(() -> readAll(memory));
-      try {
-        writeAll();
-      } finally {
-        stopped = true;
-        drain(reader);
-      }
+    List<Thread> threads = new ArrayList<>();
+    long pieces = source.size() / PIECE + 1;
+    for (int i = 1; i < Math.min(plan.workers, pieces); i++) {
+      threads.add(Thread.ofPlatform().name("convert-" + i).daemon().start(this::work));
     }
-    Throwable failure = readFailure;
-    switch (failure) {
+    work();
+    for (Thread thread : threads) {
+      join(thread);
+    }
+    Throwable why = failure;
+    switch (why) {
       case null -> {}
       case BlockException block -> throw block;
       case RuntimeException bug -> throw bug;
       case Error bug -> throw bug;
-      default -> throw new IllegalStateException(failure);
+      default -> throw new IllegalStateException(why);
     }
   }
 
-  private void readAll(Arena memory) {
+  private static void join(Thread thread) {
+    boolean interrupted = false;
+    while (thread.isAlive()) {
+      try {
+        thread.join();
+      } catch (InterruptedException _) {
+        interrupted = true; // the workers still use the images
+      }
+    }
+    if (interrupted) {
+      Thread.currentThread().interrupt();
+    }
+  }
+
+  private void work() {
     try {
-      long base = 0;
-      for (BlockNode source : sources) {
-        read(source, base, memory);
-        base += source.virtualSize();
+      ByteBuffer buffer = null;
+      for (Piece piece = next(); piece != null; piece = next()) {
+        if (buffer == null) {
+          buffer = ByteBuffer.allocateDirect(Math.max(PIECE, unit));
+        }
+        pace.take(piece.length);
+        copy(piece, buffer.clear().limit(piece.length));
+        count(piece.length);
       }
-    } catch (BlockException | RuntimeException | Error failure) {
-      readFailure = failure;
+    } catch (BlockException | RuntimeException | Error e) {
+      fail(e);
+    }
+  }
+
+  private void fail(Throwable e) {
+    order.lock();
+    try {
+      if (failure == null) {
+        failure = e;
+      } else if (e instanceof Error || e instanceof RuntimeException) {
+        failure.addSuppressed(e);
+      }
+      nextTurn.signalAll();
     } finally {
-      put(pieces, END);
+      order.unlock();
     }
   }
 
-  /// @param base where this source begins in the target
-  private void read(BlockNode source, long base, Arena memory) throws BlockException {
-    boolean layered = plan.target == Target.BACKING;
-    LayerStatus status = layered ? LayerStatus.ofLayer(source) : LayerStatus.ofChain(source);
-    long size = source.virtualSize();
-    for (long offset = 0; offset < size && !stopped; ) {
-      Extent extent = status.at(offset);
-      long length = Math.min(extent.end(), size) - offset;
-      switch (extent.state()) {
-        case DATA -> {
-          // Later reads end at multiples of the buffer.
-          length = Math.min(length, BUFFER - offset % BUFFER);
-          ByteBuffer buffer = buffer(memory).clear().limit((int) length);
-          source.read(offset, buffer);
-          put(pieces, new Piece(base + offset, length, buffer.flip()));
+  private void count(long bytes) {
+    synchronized (counting) {
+      done += bytes;
+      progress.update(done, source.size());
+    }
+  }
+
+  /// The next piece that holds data; what lies before it is done on the way. Null at the end.
+  private @Nullable Piece next() throws BlockException {
+    taking.lock();
+    try {
+      while (position < source.size() && failure == null) {
+        Extent extent = look(position);
+        long end = Math.min(source.size(), extent.end());
+        boolean data = plan.sparse == 0 || extent.state() == Extent.State.DATA;
+        if (!data && !end(end)) {
+          // Less than a cluster of it: the rest of the cluster decides.
+          end -= end % unit;
+          data = end <= position;
         }
-        case ZERO -> put(pieces, new Piece(base + offset, length, null));
-        case UNALLOCATED -> {
-          if (!layered || source.backing().isEmpty()) {
-            put(pieces, new Piece(base + offset, length, null));
-          }
+        if (data) {
+          return take(Math.max(end, Math.min(source.size(), position + unit)));
         }
+        skip(extent.state(), end);
       }
-      offset += length;
+      return null;
+    } finally {
+      taking.unlock();
     }
   }
 
-  /// A free buffer; a new one as long as there are few.
-  private ByteBuffer buffer(Arena memory) {
-    ByteBuffer waiting = free.poll();
-    if (waiting == null && allocated < BUFFERS) {
-      allocated++;
-      return memory.allocate(BUFFER).asByteBuffer();
-    }
-    return waiting == null ? take(free) : waiting;
+  private boolean end(long offset) {
+    return offset == source.size();
   }
 
-  private void writeAll() throws BlockException {
-    for (Piece piece = take(pieces); !piece.equals(END); piece = take(pieces)) {
-      ByteBuffer data = piece.data;
-      if (data == null) {
-        zero(piece.offset, piece.length);
+  /// @param dataEnd where the data ends that begins at `position`
+  private Piece take(long dataEnd) {
+    long whole = Math.max(PIECE, unit);
+    // Later pieces begin at multiples of a whole one.
+    long end = Math.min(dataEnd, position + whole - position % whole);
+    if (!end(end) && end % unit != 0) {
+      end = Math.min(source.size(), end + unit - end % unit);
+    }
+    var piece = new Piece(position, Math.toIntExact(end - position), turns++);
+    position = end;
+    return piece;
+  }
+
+  /// A range without data.
+  private void skip(Extent.State state, long end) throws BlockException {
+    long length = end - position;
+    boolean left = state == Extent.State.UNALLOCATED;
+    if (!left && zeroNeeded(position, length) > 0) {
+      // Safe in any order: no piece covers it.
+      zero(position, length);
+    }
+    position = end;
+    count(length);
+  }
+
+  private Extent look(long offset) throws BlockException {
+    try {
+      return source.at(offset, LOOK);
+    } catch (BlockException e) {
+      if (!plan.salvage) {
+        throw e;
+      }
+      warnings.accept("error while looking at offset " + offset + ": " + e.getMessage());
+      long length = Math.min(PIECE, source.size() - offset);
+      return new Extent(offset, length, Extent.State.DATA, -1, false);
+    }
+  }
+
+  private void copy(Piece piece, ByteBuffer buffer) throws BlockException {
+    read(piece.offset, buffer);
+    buffer.flip();
+    boolean ordered = !plan.anyOrder;
+    if (ordered && !awaitTurn(piece.turn)) {
+      return;
+    }
+    try {
+      if (plan.compressed && target instanceof FormatNode format) {
+        compress(format, piece.offset, buffer);
       } else {
-        write(piece.offset, data);
-        put(free, data);
+        write(piece.offset, buffer);
       }
-      progress.update(piece.offset + piece.length, total);
+    } finally {
+      if (ordered) {
+        endTurn();
+      }
+    }
+  }
+
+  /// @return false when another worker failed
+  private boolean awaitTurn(long mine) {
+    order.lock();
+    try {
+      while (turn != mine && failure == null) {
+        nextTurn.awaitUninterruptibly();
+      }
+      return failure == null;
+    } finally {
+      order.unlock();
+    }
+  }
+
+  private void endTurn() {
+    order.lock();
+    try {
+      turn++;
+      nextTurn.signalAll();
+    } finally {
+      order.unlock();
+    }
+  }
+
+  private void read(long offset, ByteBuffer buffer) throws BlockException {
+    if (!plan.salvage) {
+      source.read(offset, buffer);
+      return;
+    }
+    int length = buffer.limit();
+    try {
+      source.read(offset, buffer);
+    } catch (BlockException whole) {
+      for (int at = 0; at < length; at += SECTOR) {
+        int end = Math.min(length, at + SECTOR);
+        try {
+          source.read(offset + at, buffer.limit(end).position(at));
+        } catch (BlockException e) {
+          warnings.accept("error while reading offset " + (offset + at) + ": " + e.getMessage());
+          Zeroes.fill(buffer.limit(end).position(at));
+        }
+      }
+      buffer.limit(length).position(length);
+    }
+  }
+
+  private void compress(FormatNode format, long offset, ByteBuffer data) throws BlockException {
+    int limit = data.limit();
+    for (int at = 0; at < limit; at += unit) {
+      int length = Math.min(unit, limit - at);
+      ByteBuffer cluster = data.slice(at, length);
+      if (plan.sparse > 0 && Zeroes.isZero(cluster)) {
+        zero(offset + at, length);
+      } else {
+        format.writeCompressed(offset + at, cluster);
+      }
     }
   }
 
@@ -166,7 +354,7 @@ final class Conversion {
     boolean fromZero = false;
     for (int at = 0; at < limit; ) {
       int step = Math.min(limit - at, plan.sparse - (int) ((offset + at) % plan.sparse));
-      boolean zero = Zeroes.isZero(data.slice(at, step));
+      boolean zero = Zeroes.isZero(data.limit(at + step).position(at));
       if (zero != fromZero && at > from) {
         part(offset, data, from, at, fromZero);
         from = at;
@@ -182,63 +370,23 @@ final class Conversion {
     if (zero) {
       zero(offset + from, to - from);
     } else {
-      target.write(offset + from, data.slice(from, to - from));
+      target.write(offset + from, data.limit(to).position(from));
     }
   }
 
   private void zero(long offset, long length) throws BlockException {
-    if (plan.sparse == 0) {
-      for (long at = offset; at < offset + length; ) {
-        int part = (int) Math.min(Zeroes.BLOCK, offset + length - at);
-        target.write(at, Zeroes.of(part));
-        at += part;
-      }
-      return;
-    }
-    long needed =
-        switch (plan.target) {
-          case ZERO -> 0;
-          case BACKING -> Math.clamp(plan.backingSize - offset, 0L, length);
-          case UNKNOWN -> length;
-        };
+    long needed = zeroNeeded(offset, length);
     if (needed > 0) {
       target.writeZeroes(offset, needed, ZeroMode.MAY_UNMAP);
     }
   }
 
-  /// Takes what the reader still brings, so that it never waits for room, until it has ended.
-  private void drain(Thread reader) {
-    while (reader.isAlive()) {
-      Piece piece = pieces.poll();
-      if (piece != null && piece.data != null) {
-        free.offer(piece.data);
-      } else if (piece == null) {
-        joinBriefly(reader);
-      }
-    }
-  }
-
-  private static void joinBriefly(Thread reader) {
-    try {
-      reader.join(1);
-    } catch (InterruptedException unexpected) {
-      throw new IllegalStateException("nobody interrupts a conversion", unexpected);
-    }
-  }
-
-  private static <T> T take(BlockingQueue<T> queue) {
-    try {
-      return queue.take();
-    } catch (InterruptedException unexpected) {
-      throw new IllegalStateException("nobody interrupts a conversion", unexpected);
-    }
-  }
-
-  private static <T> void put(BlockingQueue<T> queue, T element) {
-    try {
-      queue.put(element);
-    } catch (InterruptedException unexpected) {
-      throw new IllegalStateException("nobody interrupts a conversion", unexpected);
-    }
+  /// Bytes of a range of zeroes that have to be written.
+  private long zeroNeeded(long offset, long length) {
+    return switch (plan.target) {
+      case ZERO -> 0;
+      case BACKING -> Math.clamp(plan.backingSize - offset, 0L, length);
+      case UNKNOWN -> length;
+    };
   }
 }

@@ -255,7 +255,7 @@ final class Demo implements AutoCloseable {
         target.resize(size);
         var plan = new Conversion.Plan(Conversion.Target.ZERO, GuestPattern.BLOCK, 0);
         var unseen = new Progress(new PrintWriter(Writer.nullWriter()), false, 100);
-        new Conversion(List.of(chain), target, plan, unseen).run();
+        new Conversion(new SourceDisk(List.of(chain)), target, plan, unseen).run();
         judge("restored " + backup.name(), target, notes, backup.notBefore(), backup.notAfter());
       }
     }

@@ -15,8 +15,6 @@ import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
 import picocli.CommandLine.Spec;
-import tools.jackson.databind.node.ArrayNode;
-import tools.jackson.databind.node.ObjectNode;
 
 /// `tidemark export list`: what an NBD server offers, with nbdinfo's names.
 @Command(
@@ -95,15 +93,15 @@ final class ExportList implements Callable<Integer> {
     blockSizes(export).forEach((name, bytes) -> out.println("\t" + name + ": " + bytes));
   }
 
-  private static ObjectNode json(NbdUri server, List<ExportInfo> exports) {
-    ObjectNode all = ImageJson.object();
-    ArrayNode list = all.putArray("exports");
+  private static ImageJson.Members json(NbdUri server, List<ExportInfo> exports) {
+    ImageJson.Members all = new ImageJson.Members();
+    ImageJson.Elements list = all.putArray("exports");
     for (ExportInfo export : exports) {
-      ObjectNode one = list.addObject();
+      ImageJson.Members one = list.addObject();
       one.put("export-name", export.name());
       one.put("description", export.description());
       one.put("uri", uri(server, export));
-      ArrayNode contexts = one.putArray("contexts");
+      ImageJson.Elements contexts = one.putArray("contexts");
       export.contexts().forEach(contexts::add);
       abilities(export).forEach(one::put);
       blockSizes(export).forEach(one::put);

@@ -149,7 +149,7 @@ final class ExportServe implements Callable<Integer> {
     if (format != null) {
       return format;
     }
-    String probed = new ImageFiles().format(path, Optional.empty());
+    String probed = new ImageFiles().opener().probe(path);
     if (probed.equals("raw") && !readOnly) {
       spec.commandLine()
           .getErr()

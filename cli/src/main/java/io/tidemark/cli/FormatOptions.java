@@ -108,6 +108,11 @@ final class FormatOptions {
     return Optional.ofNullable(given.get(BACKING_FORMAT));
   }
 
+  /// Whether space is taken ahead.
+  boolean preallocates() {
+    return !given.getOrDefault("preallocation", "off").equals("off");
+  }
+
   /// What the format itself is to look at.
   Map<String, String> forFormat() {
     Map<String, String> rest = new LinkedHashMap<>(given);

@@ -1,23 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.cli;
 
-import io.tidemark.block.BlockException;
+import io.tidemark.block.Durability;
 import io.tidemark.block.FormatNode;
 import io.tidemark.block.OpenOptions;
 import io.tidemark.qcow2.CheckResult;
 import io.tidemark.qcow2.Qcow2Image;
+import io.tidemark.qcow2.Repair;
+import io.tidemark.qcow2.RepairResult;
 import java.io.IOException;
 import java.io.PrintWriter;
-import java.nio.file.Path;
+import java.util.List;
 import java.util.Locale;
 import java.util.Optional;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
 import picocli.CommandLine.Spec;
-import tools.jackson.databind.node.ObjectNode;
 
 /// `tidemark image check`, with qemu-img's codes: 0 sound, 1 the check could not be completed, 2
 /// corruptions, 3 leaks only, 63 the format has nothing to check.
@@ -33,33 +35,16 @@ final class ImageCheck implements Callable<Integer> {
   private static final int LEAKS = 3;
   private static final int UNSUPPORTED = 63;
 
-  /// What `-r` may change.
-  enum Repair {
-    LEAKS,
-    ALL;
-
-    /// As it is typed.
-    @Override
-    public String toString() {
-      return name().toLowerCase(Locale.ROOT);
-    }
-  }
-
   @Spec CommandSpec spec = CommandSpec.create();
 
-  @Option(
-      names = "-f",
-      paramLabel = "FORMAT",
-      description = "format of the image; default: what its first bytes show")
-  Optional<String> format = Optional.empty();
+  @Mixin InputOptions input = new InputOptions();
 
-  @Option(names = "--output", paramLabel = "human|json", description = "layout of the answer")
-  OutputFormat output = OutputFormat.HUMAN;
+  @Mixin OutputOption output = new OutputOption();
 
   @Option(
       names = {"-r", "--repair"},
       paramLabel = "leaks|all",
-      description = "give back leaked clusters; corruptions are not repaired yet")
+      description = "put right what was found: leaked clusters only, or all")
   Optional<Repair> repair = Optional.empty();
 
   @Option(
@@ -67,10 +52,7 @@ final class ImageCheck implements Callable<Integer> {
       description = "print only errors")
   boolean quiet;
 
-  @Option(
-      names = {"-U", "--force-share"},
-      description = "read beside a writer")
-  boolean forceShare;
+  @Mixin ShareOption share = new ShareOption();
 
   @Option(names = "-T", paramLabel = "CACHE", description = "accepted for qemu-img's sake")
   Optional<String> cache = Optional.empty();
@@ -80,55 +62,53 @@ final class ImageCheck implements Callable<Integer> {
 
   @Override
   public Integer call() throws IOException, CommandException {
-    Path path = ImageFiles.path(file);
+    if (cache.isPresent()) {
+      CacheMode.of("-T", cache.get());
+    }
     boolean repairing = repair.isPresent();
-    if (repairing && forceShare) {
+    if (repairing && share.forceShare) {
       throw new CommandException("-r changes the image and cannot share it: leave out -U");
     }
-    OpenOptions options = repairing ? OpenOptions.readWrite() : ImageFiles.reading(forceShare);
-    try (FormatNode node = new ImageFiles().openLayer(path, format, options)) {
+    OpenOptions options =
+        repairing ? OpenOptions.readWrite().with(Durability.FLUSHED) : share.reading();
+    try (FormatNode node = input.openLayer(file, options)) {
       if (!(node instanceof Qcow2Image image)) {
         throw new CommandException(
             file + ": format '" + node.format() + "' has nothing to check", UNSUPPORTED);
       }
-      return repairing ? repair(image) : report(image.check(), 0);
+      if (repairing) {
+        return repair(image.repair(repair.get()));
+      }
+      CheckResult found = image.check();
+      findings(found.findings());
+      return report(found, 0, 0);
     }
   }
 
-  private int repair(Qcow2Image image) throws BlockException, CommandException {
-    CheckResult before = image.check();
-    if (!before.sound()) {
-      int code = report(before, 0);
-      throw new CommandException(
-          file
-              + ": nothing was repaired: corruptions cannot be repaired, and leaks are not while there are any",
-          code);
+  private int repair(RepairResult done) {
+    findings(done.findings());
+    if (done.leaksFixed() > 0 || done.corruptionsFixed() > 0) {
+      if (!output.json() && !quiet) {
+        PrintWriter out = spec.commandLine().getOut();
+        out.println("The following inconsistencies were found and repaired:\n");
+        out.println("    " + done.leaksFixed() + " leaked clusters");
+        out.println("    " + done.corruptionsFixed() + " corruptions\n");
+        out.println("Double checking the fixed image now...");
+      }
+      findings(done.after().findings());
     }
-    if (before.leaks() == 0) {
-      return report(before, 0);
-    }
-    findings(before);
-    image.repair(io.tidemark.qcow2.Repair.LEAKS);
-    if (output == OutputFormat.HUMAN && !quiet) {
-      PrintWriter out = spec.commandLine().getOut();
-      out.println("The following inconsistencies were found and repaired:\n");
-      out.println("    " + before.leaks() + " leaked clusters");
-      out.println("    0 corruptions\n");
-      out.println("Double checking the fixed image now...");
-    }
-    return report(image.check(), before.leaks());
+    return report(done.after(), done.leaksFixed(), done.corruptionsFixed());
   }
 
-  private void findings(CheckResult result) {
+  private void findings(List<String> lines) {
     PrintWriter err = spec.commandLine().getErr();
-    result.findings().forEach(err::println);
+    lines.forEach(err::println);
   }
 
-  private int report(CheckResult result, long leaksFixed) {
-    findings(result);
+  private int report(CheckResult result, long leaksFixed, long corruptionsFixed) {
     PrintWriter out = spec.commandLine().getOut();
-    if (output == OutputFormat.JSON) {
-      out.println(ImageJson.text(json(result, leaksFixed)));
+    if (output.json()) {
+      out.println(ImageJson.text(json(result, leaksFixed, corruptionsFixed)));
     } else if (!quiet) {
       out.print(human(result));
     }
@@ -179,13 +159,14 @@ final class ImageCheck implements Callable<Integer> {
     return 100.0 * part / whole;
   }
 
-  private ObjectNode json(CheckResult result, long leaksFixed) {
-    ObjectNode json = ImageJson.object();
+  private ImageJson.Members json(CheckResult result, long leaksFixed, long corruptionsFixed) {
+    ImageJson.Members json = new ImageJson.Members();
     json.put("image-end-offset", result.imageEndOffset());
     putCount(json, "total-clusters", result.totalClusters());
     putCount(json, "corruptions", result.corruptions());
     putCount(json, "leaks", result.leaks());
     json.put("check-errors", result.checkErrors());
+    putCount(json, "corruptions-fixed", corruptionsFixed);
     putCount(json, "leaks-fixed", leaksFixed);
     putCount(json, "allocated-clusters", result.allocatedClusters());
     putCount(json, "fragmented-clusters", result.fragmentedClusters());
@@ -194,7 +175,7 @@ final class ImageCheck implements Callable<Integer> {
   }
 
   /// Counts of zero are left out.
-  private static void putCount(ObjectNode json, String name, long count) {
+  private static void putCount(ImageJson.Members json, String name, long count) {
     if (count != 0) {
       json.put(name, count);
     }

@@ -18,12 +18,19 @@ import picocli.CommandLine.Spec;
 final class ImageCommand implements Runnable {
   static final Subcommands BENEATH =
       Subcommands.of(
+          Subcommand.of("bitmap", ImageBitmap::new),
           Subcommand.of("check", ImageCheck::new),
+          Subcommand.of("commit", ImageCommit::new),
           Subcommand.of("compare", ImageCompare::new),
           Subcommand.of("convert", ImageConvert::new),
           Subcommand.of("create", ImageCreate::new),
+          Subcommand.of("dd", ImageDd::new),
           Subcommand.of("info", ImageInfo::new),
-          Subcommand.of("map", ImageMap::new));
+          Subcommand.of("map", ImageMap::new),
+          Subcommand.of("measure", ImageMeasure::new),
+          Subcommand.of("rebase", ImageRebase::new),
+          Subcommand.of("resize", ImageResize::new),
+          Subcommand.of("snapshot", ImageSnapshot::new));
 
   @Spec CommandSpec spec = CommandSpec.create();
 

@@ -6,12 +6,11 @@ import io.tidemark.block.BlockNode;
 import io.tidemark.block.Extent;
 import io.tidemark.block.FormatNode;
 import io.tidemark.block.Zeroes;
-import java.io.PrintWriter;
 import java.nio.ByteBuffer;
-import java.nio.file.Path;
 import java.util.Optional;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
@@ -36,11 +35,7 @@ final class ImageCompare implements Callable<Integer> {
 
   @Spec CommandSpec spec = CommandSpec.create();
 
-  @Option(
-      names = "-f",
-      paramLabel = "FORMAT",
-      description = "format of the first image; default: what its first bytes show")
-  Optional<String> format = Optional.empty();
+  @Mixin InputOptions input = new InputOptions();
 
   @Option(names = "-F", paramLabel = "FORMAT", description = "format of the second image")
   Optional<String> secondFormat = Optional.empty();
@@ -48,18 +43,9 @@ final class ImageCompare implements Callable<Integer> {
   @Option(names = "-s", description = "strict: sizes and allocation must agree too")
   boolean strict;
 
-  @Option(names = "-p", description = "show progress")
-  boolean progress;
+  @Mixin TalkOptions talk = new TalkOptions();
 
-  @Option(
-      names = {"-q", "--quiet"},
-      description = "print only errors")
-  boolean quiet;
-
-  @Option(
-      names = {"-U", "--force-share"},
-      description = "read beside a writer")
-  boolean forceShare;
+  @Mixin ShareOption share = new ShareOption();
 
   @Option(names = "-T", paramLabel = "CACHE", description = "accepted for qemu-img's sake")
   Optional<String> cache = Optional.empty();
@@ -75,9 +61,9 @@ final class ImageCompare implements Callable<Integer> {
 
   @Override
   public Integer call() throws BlockException, CommandException {
-    try (FormatNode one = open(first, format);
+    try (FormatNode one = open(first, input.format);
         FormatNode other = open(second, secondFormat)) {
-      Progress line = new Progress(spec.commandLine().getOut(), progress && !quiet, 2.0);
+      Progress line = talk.progress(spec.commandLine().getOut(), 2.0);
       try {
         boolean same = compare(one, other, line);
         if (same) {
@@ -91,9 +77,8 @@ final class ImageCompare implements Callable<Integer> {
   }
 
   private FormatNode open(String name, Optional<String> nodeFormat) throws CommandException {
-    Path path = ImageFiles.path(name);
     try {
-      return new ImageFiles().open(path, nodeFormat, ImageFiles.reading(forceShare));
+      return input.open(name, nodeFormat, share.reading());
     } catch (BlockException failure) {
       throw new CommandException(Tidemark.text(failure), CANNOT_OPEN);
     }
@@ -200,9 +185,6 @@ final class ImageCompare implements Callable<Integer> {
   }
 
   private void print(String text) {
-    if (!quiet) {
-      PrintWriter out = spec.commandLine().getOut();
-      out.println(text);
-    }
+    talk.say(spec.commandLine().getOut(), text);
   }
 }

@@ -2,20 +2,21 @@
 package io.tidemark.cli;
 
 import io.tidemark.block.BackingReference;
-import io.tidemark.block.BitmapStore;
 import io.tidemark.block.BlockException;
+import io.tidemark.block.BlockNode;
 import io.tidemark.block.CreateOptions;
-import io.tidemark.block.DirtyBitmap;
 import io.tidemark.block.FormatNode;
+import io.tidemark.block.OpenOptions;
 import java.io.IOException;
+import java.io.PrintWriter;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
-import java.util.Set;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
@@ -35,22 +36,23 @@ final class ImageConvert implements Callable<Integer> {
   private static final int SECTOR = 512;
   private static final int MAX_SPARSE = 16 << 20;
   private static final int MAX_WORKERS = 16;
-  private static final Set<String> CACHE_MODES =
-      Set.of("none", "off", "writeback", "writethrough", "directsync", "unsafe");
+
+  /// Workers for each processor, at most: enough for one to read while another waits for a disk.
+  private static final int WORKERS_A_PROCESSOR = 2;
 
   @Spec CommandSpec spec = CommandSpec.create();
 
-  @Option(
-      names = "-f",
-      paramLabel = "FORMAT",
-      description = "format of the sources; default: what their first bytes show")
-  Optional<String> format = Optional.empty();
+  @Mixin InputOptions input = new InputOptions();
+
+  @Mixin ShareOption share = new ShareOption();
+
+  @Mixin TalkOptions talk = new TalkOptions();
 
   @Option(
       names = "-O",
       paramLabel = "FORMAT",
       description = "format of the target: raw (the default) or qcow2")
-  String targetFormat = "raw";
+  Optional<String> targetFormat = Optional.empty();
 
   @Option(
       names = "-o",
@@ -73,6 +75,11 @@ final class ImageConvert implements Callable<Integer> {
   @Option(names = "--target-is-zero", description = "with -n: the target reads as zeroes")
   boolean targetIsZero;
 
+  @Option(
+      names = "--target-image-opts",
+      description = "with -n: the target is named by options, as with --image-opts")
+  boolean targetByOptions;
+
   @Option(names = "--bitmaps", description = "copy the persistent bitmaps too")
   boolean bitmaps;
 
@@ -85,47 +92,41 @@ final class ImageConvert implements Callable<Integer> {
       names = "-S",
       paramLabel = "BYTES",
       description = "zeroes of this length become holes (default 4k); 0: write everything")
-  String sparse = "4k";
+  Optional<String> sparse = Optional.empty();
 
-  @Option(names = "-c", description = "compress (not offered)")
+  @Option(names = "-c", description = "write the target compressed")
   boolean compress;
 
   @Option(
-      names = "-l",
+      names = {"-l", "--snapshot"},
       paramLabel = "SNAPSHOT",
-      description = "convert a snapshot inside the source (not offered)")
+      description =
+          "convert a snapshot inside the source: its id or name, or snapshot.id=…,snapshot.name=…")
   Optional<String> snapshot = Optional.empty();
 
-  @Option(
-      names = "-m",
-      paramLabel = "N",
-      description = "requests in flight, 1 to 16: accepted, reading and writing always overlap")
+  @Option(names = "-m", paramLabel = "N", description = "workers, 1 to 16 (default 8)")
   int workers = 8;
 
-  @Option(names = "-W", description = "write out of order: accepted, writes are in order")
+  @Option(names = "-W", description = "write out of order")
   boolean outOfOrder;
+
+  @Option(names = "-r", paramLabel = "BYTES", description = "copy at most this much a second")
+  Optional<String> rate = Optional.empty();
+
+  @Option(names = "--salvage", description = "take what cannot be read for zeroes")
+  boolean salvage;
+
+  @Option(names = "-C", description = "let the host copy: accepted, means nothing")
+  boolean offload;
 
   @Option(
       names = "-t",
       paramLabel = "CACHE",
-      description = "unsafe: do not sync the target; other modes sync it once at the end")
-  String cache = "writeback";
+      description = "unsafe (the default): do not sync the target; others sync it at the end")
+  String cache = "unsafe";
 
   @Option(names = "-T", paramLabel = "CACHE", description = "accepted for qemu-img's sake")
   String sourceCache = "writeback";
-
-  @Option(names = "-p", description = "show progress")
-  boolean progress;
-
-  @Option(
-      names = {"-q", "--quiet"},
-      description = "print only errors")
-  boolean quiet;
-
-  @Option(
-      names = {"-U", "--force-share"},
-      description = "read beside a writer")
-  boolean forceShare;
 
   @Parameters(
       paramLabel = "FILE",
@@ -133,41 +134,23 @@ final class ImageConvert implements Callable<Integer> {
       description = "sources, one behind the other, and the target")
   List<String> names = new ArrayList<>();
 
-  private final ImageFiles files = new ImageFiles();
-
   @Override
   public Integer call() throws IOException, CommandException {
+    String format = targetFormat.orElse("raw");
     if (FormatOptions.helpAsked(options)) {
-      spec.commandLine().getOut().print(new FormatOptions("", targetFormat).help());
+      spec.commandLine().getOut().print(new FormatOptions("", format).help());
       return ExitStatus.DONE.code();
     }
     if (names.size() < 2) {
       throw new CommandException("expecting the names of a source and of the target");
     }
     int sparseBytes = checkOptions();
-    String targetName = names.getLast();
-    Path target = ImageFiles.path(targetName);
-    List<Path> sourcePaths = new ArrayList<>();
-    for (String name : names.subList(0, names.size() - 1)) {
-      sourcePaths.add(ImageFiles.path(name));
-    }
-    FormatOptions wanted = new FormatOptions(targetName, targetFormat);
-    wanted.addAll(targetName, options);
-    if (backingFile.isPresent()) {
-      wanted.put(targetName, "backing_file", backingFile.get());
-    }
-    if (backingFormat.isPresent()) {
-      wanted.put(targetName, "backing_fmt", backingFormat.get());
-    }
-    for (Path source : sourcePaths) {
-      files.refuseTargetInChain(target, source, format, ImageFiles.reading(forceShare));
-    }
     List<FormatNode> sources = new ArrayList<>();
     try {
-      for (Path source : sourcePaths) {
-        sources.add(files.open(source, format, ImageFiles.reading(forceShare)));
+      for (String name : names.subList(0, names.size() - 1)) {
+        sources.add(input.open(name, share.reading()));
       }
-      convert(sources, target, wanted, sparseBytes);
+      new Run(sources, format, sparseBytes).run();
     } finally {
       for (FormatNode source : sources) {
         source.close();
@@ -178,40 +161,46 @@ final class ImageConvert implements Callable<Integer> {
 
   /// @return the sparse size, bytes
   private int checkOptions() throws CommandException {
-    if (compress) {
-      throw new CommandException("compressed images are read, not written: leave out -c");
-    }
-    if (snapshot.isPresent()) {
-      throw new CommandException("snapshots inside an image cannot be read: leave out -l");
-    }
     if (noCreate && !options.isEmpty()) {
       throw new CommandException("-o has no effect when the target is not made (-n)");
-    }
-    if (noCreate && backingFile.isPresent()) {
-      throw new CommandException("-B has no effect when the target is not made (-n)");
     }
     if (targetIsZero && !noCreate) {
       throw new CommandException("--target-is-zero goes with -n");
     }
+    if (targetByOptions && !noCreate) {
+      throw new CommandException("--target-image-opts goes with -n");
+    }
+    if (targetByOptions && targetFormat.isPresent()) {
+      throw new CommandException("--target-image-opts and -O cannot be used together");
+    }
+    if (offload && (compress || sparse.isPresent() || salvage)) {
+      throw new CommandException("-C cannot be used with -c, -S or --salvage");
+    }
     if (skipBroken && !bitmaps) {
       throw new CommandException("--skip-broken-bitmaps goes with --bitmaps");
     }
-    if (bitmaps && names.size() != 2) {
-      throw new CommandException("--bitmaps goes with one source");
+    if (names.size() > 2) {
+      if (bitmaps) {
+        throw new CommandException("--bitmaps goes with one source");
+      }
+      if (snapshot.isPresent()) {
+        throw new CommandException("-l goes with one source");
+      }
+      if (backingFile.isPresent()) {
+        throw new CommandException("-B goes with one source");
+      }
     }
     if (workers < 1 || workers > MAX_WORKERS) {
       throw new CommandException("-m " + workers + " is not between 1 and " + MAX_WORKERS);
     }
-    for (String mode : List.of(cache, sourceCache)) {
-      if (!CACHE_MODES.contains(mode)) {
-        throw new CommandException("'" + mode + "' is not a cache mode");
-      }
-    }
-    long bytes = ImageSize.parse("-S", sparse);
+    CacheMode.of("-T", sourceCache);
+    CacheMode.of("-t", cache);
+    String wanted = sparse.orElse("4k");
+    long bytes = ImageSize.parse("-S", wanted);
     if (bytes % SECTOR != 0 || bytes > MAX_SPARSE) {
       throw new CommandException(
           "-S "
-              + sparse
+              + wanted
               + " is not a multiple of "
               + SECTOR
               + " up to "
@@ -221,93 +210,182 @@ final class ImageConvert implements Callable<Integer> {
     return (int) bytes;
   }
 
-  private void convert(List<FormatNode> sources, Path target, FormatOptions wanted, int sparseBytes)
-      throws IOException, CommandException {
-    long total = 0;
-    for (FormatNode source : sources) {
-      if (source.virtualSize() > Long.MAX_VALUE - total) {
-        throw new CommandException(target + ": the sources have more than 2^63 - 1 bytes together");
-      }
-      total += source.virtualSize();
+  /// One conversion, its sources open and its options checked.
+  private final class Run {
+    private final List<FormatNode> sources;
+    private final List<? extends BlockNode> disks; // the sources, or the snapshot in the only one
+    private final String format;
+    private final int sparseBytes;
+    private final String target = names.getLast();
+    private final OpenOptions targetOptions;
+
+    Run(List<FormatNode> sources, String format, int sparseBytes)
+        throws BlockException, CommandException {
+      this.sources = sources;
+      this.format = format;
+      this.sparseBytes = sparseBytes;
+      this.disks =
+          snapshot.isPresent()
+              ? List.of(SnapshotName.parse(snapshot.get()).view(sources.getFirst()))
+              : sources;
+      this.targetOptions = OpenOptions.readWrite().with(CacheMode.of("-t", cache).durability());
     }
-    List<DirtyBitmap> copied = bitmaps ? bitmaps(sources.getFirst()) : List.of();
-    boolean existed = Files.exists(target);
-    // A block device has its size, and holds anything: only a format can be made in it.
-    boolean given =
-        noCreate || (existed && !Files.isRegularFile(target) && targetFormat.equals("raw"));
-    if (!given) {
-      make(target, wanted, total, sources.size());
-    }
-    try (FormatNode node = files.openTarget(target, targetFormat)) {
-      if (node.virtualSize() < total) {
-        throw new CommandException(
-            target + ": has " + node.virtualSize() + " bytes, the source has " + total);
+
+    void run() throws IOException, CommandException {
+      long total = total();
+      var copied =
+          bitmaps
+              ? Optional.of(BitmapCopy.of(sources.getFirst(), skipBroken))
+              : Optional.<BitmapCopy>empty();
+      if (noCreate) {
+        Optional<Path> there = ImageFiles.source(target, targetByOptions).localFile();
+        if (there.isPresent()) {
+          refuseSource(there.get());
+        }
+        fill(total, true, copied);
+        return;
       }
-      Progress line = new Progress(spec.commandLine().getOut(), progress && !quiet, 1.0);
+      Path path = ImageFiles.path(target);
+      refuseSource(path);
+      boolean existed = Files.exists(path);
+      // A block device has its size, and holds anything: only a format can be made in it.
+      boolean given = existed && !Files.isRegularFile(path) && format.equals("raw");
+      if (!given) {
+        make(path, total);
+      }
       try {
-        new Conversion(sources, node, plan(node, given, wanted, sparseBytes), line).run();
+        fill(total, given, copied);
+      } catch (IOException | CommandException | RuntimeException failure) {
+        if (!given && !existed) {
+          Files.deleteIfExists(path);
+        }
+        throw failure;
+      }
+    }
+
+    private void refuseSource(Path path) throws IOException, CommandException {
+      for (FormatNode source : sources) {
+        ImageFiles.refuseTargetInChain(path, source);
+      }
+    }
+
+    private long total() throws CommandException {
+      long total = 0;
+      for (BlockNode disk : disks) {
+        if (disk.virtualSize() > Long.MAX_VALUE - total) {
+          throw new CommandException(
+              target + ": the sources have more than 2^63 - 1 bytes together");
+        }
+        total += disk.virtualSize();
+      }
+      return total;
+    }
+
+    private void make(Path path, long total) throws IOException, CommandException {
+      FormatOptions wanted = new FormatOptions(target, format);
+      wanted.addAll(target, options);
+      if (backingFile.isPresent()) {
+        wanted.put(target, "backing_file", backingFile.get());
+      }
+      if (backingFormat.isPresent()) {
+        wanted.put(target, "backing_fmt", backingFormat.get());
+      }
+      if (wanted.backingFile().isPresent()) {
+        backingFile = wanted.backingFile();
+        if (sources.size() > 1) {
+          throw new CommandException("-B goes with one source");
+        }
+      }
+      if (compress && wanted.preallocates()) {
+        throw new CommandException(target + ": -c and preallocation cannot be used together");
+      }
+      if (wanted.size().isEmpty()) {
+        wanted.put(target, "size", Long.toString(total));
+      }
+      Optional<BackingReference> backing = ImageCreate.backing(input.files(), path, wanted, false);
+      ImageCreate.create(
+          input.files().opener(),
+          path,
+          format,
+          new CreateOptions(wanted.size().orElse(total), backing, wanted.forFormat()));
+    }
+
+    private void fill(long total, boolean given, Optional<BitmapCopy> copied)
+        throws IOException, CommandException {
+      Optional<String> targetsFormat = targetByOptions ? Optional.empty() : Optional.of(format);
+      try (FormatNode node =
+          input.files().open(target, targetsFormat, targetByOptions, targetOptions)) {
+        if (node.virtualSize() < total) {
+          throw new CommandException(
+              target + ": has " + node.virtualSize() + " bytes, the source has " + total);
+        }
+        if (compress && !node.canWriteCompressed()) {
+          throw new CommandException(
+              target + ": " + node.format() + " images cannot be written compressed: leave out -c");
+        }
+        if (copied.isPresent() && node.bitmapStore().isEmpty()) {
+          throw new CommandException(
+              target + ": format '" + node.format() + "' has no place for bitmaps");
+        }
+        copy(node, total, given);
+        if (copied.isPresent()) {
+          copied.get().into(node);
+        }
+        node.flush();
+      }
+    }
+
+    private void copy(FormatNode node, long total, boolean given)
+        throws BlockException, CommandException {
+      PrintWriter err = spec.commandLine().getErr();
+      Progress line = talk.progress(spec.commandLine().getOut(), 1.0);
+      try {
+        new Conversion(
+                source(),
+                node,
+                plan(node, given),
+                line,
+                pace(),
+                w -> err.println("tidemark: warning: " + w))
+            .run();
         line.update(total, total);
       } finally {
         line.end();
       }
-      if (!copied.isEmpty()) {
-        BitmapStore store =
-            node.bitmapStore()
-                .orElseThrow(() ->
-                    new CommandException(
-                        target + ": format '" + targetFormat + "' has no place for bitmaps"));
-        store.store(copied);
-      }
-      if (!cache.equals("unsafe")) {
-        node.flush();
-      }
-    } catch (IOException | CommandException | RuntimeException failure) {
-      if (!given && !existed) {
-        Files.deleteIfExists(target);
-      }
-      throw failure;
     }
-  }
 
-  private void make(Path target, FormatOptions wanted, long total, int sourceCount)
-      throws BlockException, CommandException {
-    if (wanted.backingFile().isPresent() && sourceCount > 1) {
-      throw new CommandException("-B goes with one source");
+    /// With `-B`, what lies above the source's own backing node.
+    private SourceDisk source() {
+      Optional<BlockNode> base =
+          backingFile.isPresent() ? disks.getFirst().backing() : Optional.empty();
+      return base.isPresent()
+          ? new SourceDisk(disks.getFirst(), base.get())
+          : new SourceDisk(disks);
     }
-    if (wanted.size().isEmpty()) {
-      wanted.put(target.toString(), "size", Long.toString(total));
-    }
-    Optional<BackingReference> backing = ImageCreate.backing(files, target, wanted, false);
-    long size = wanted.size().orElse(total);
-    ImageCreate.create(
-        files.opener(), target, targetFormat, new CreateOptions(size, backing, wanted.forFormat()));
-  }
 
-  private Conversion.Plan plan(
-      FormatNode node, boolean given, FormatOptions wanted, int sparseBytes) {
-    Conversion.Target holds =
-        given
-            ? (targetIsZero ? Conversion.Target.ZERO : Conversion.Target.UNKNOWN)
-            : wanted.backingFile().isPresent() ? Conversion.Target.BACKING : Conversion.Target.ZERO;
-    long backingSize = node.backing().map(b -> b.virtualSize()).orElse(0L);
-    return new Conversion.Plan(holds, sparseBytes, backingSize);
-  }
-
-  /// The source's persistent bitmaps, before anything is written.
-  private List<DirtyBitmap> bitmaps(FormatNode source) throws BlockException, CommandException {
-    Optional<BitmapStore> store = source.bitmapStore();
-    List<DirtyBitmap> all = new ArrayList<>();
-    for (BitmapStore.Stored bitmap : store.map(BitmapStore::stored).orElse(List.of())) {
-      if (!bitmap.inconsistent()) {
-        all.add(store.orElseThrow().load(bitmap.name()));
-      } else if (!skipBroken) {
-        throw new CommandException(
-            source.name()
-                + ": bitmap '"
-                + bitmap.name()
-                + "' is inconsistent: leave it out with --skip-broken-bitmaps");
+    private Conversion.Plan plan(FormatNode node, boolean given) {
+      Conversion.Target holds = Conversion.Target.ZERO;
+      if (given && !targetIsZero) {
+        holds = Conversion.Target.UNKNOWN;
+      } else if (!given && backingFile.isPresent()) {
+        holds = Conversion.Target.BACKING;
       }
+      int threads =
+          Math.min(workers, WORKERS_A_PROCESSOR * Runtime.getRuntime().availableProcessors());
+      // Where the bytes of a raw file or of compressed clusters lie does not depend on the order.
+      boolean anyOrder = outOfOrder || compress || node.format().equals("raw");
+      return new Conversion.Plan(
+          holds,
+          sparseBytes,
+          node.backing().map(BlockNode::virtualSize).orElse(0L),
+          compress,
+          threads,
+          anyOrder,
+          salvage);
     }
-    return all;
+
+    private Pace pace() throws CommandException {
+      return rate.isPresent() ? new Pace(ImageSize.parse("-r", rate.get())) : Pace.UNBOUND;
+    }
   }
 }

@@ -6,12 +6,17 @@ import io.tidemark.block.BlockException;
 import io.tidemark.block.CreateOptions;
 import io.tidemark.block.FormatNode;
 import io.tidemark.block.ImageOpener;
+import io.tidemark.block.ImageSource;
 import io.tidemark.block.OpenOptions;
+import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermission;
+import java.nio.file.attribute.PosixFilePermissions;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
+import java.util.Set;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
@@ -27,6 +32,8 @@ import picocli.CommandLine.Spec;
     versionProvider = Tidemark.Version.class,
     exitCodeOnInvalidInput = 1)
 final class ImageCreate implements Callable<Integer> {
+  private static final Set<PosixFilePermission> MODE = PosixFilePermissions.fromString("rw-r--r--");
+
   @Spec CommandSpec spec = CommandSpec.create();
 
   @Option(names = "-f", paramLabel = "FORMAT", description = "raw (the default) or qcow2")
@@ -102,13 +109,21 @@ final class ImageCreate implements Callable<Integer> {
     return ExitStatus.DONE.code();
   }
 
-  /// Makes the image in a new file, or in the one that is there.
+  /// Makes the image in a new file (mode 0644 less the umask, as qemu-img), or in the one that is
+  /// there. A file made by a call that then fails is removed.
   static void create(ImageOpener opener, Path path, String format, CreateOptions options)
-      throws BlockException {
-    if (Files.exists(path)) {
+      throws IOException {
+    boolean made = !Files.exists(path);
+    if (made) {
+      Files.createFile(path, PosixFilePermissions.asFileAttribute(MODE));
+    }
+    try {
       opener.createOver(path, format, options);
-    } else {
-      opener.create(path, format, options);
+    } catch (IOException | RuntimeException failure) {
+      if (made) {
+        Files.deleteIfExists(path);
+      }
+      throw failure;
     }
   }
 
@@ -124,24 +139,23 @@ final class ImageCreate implements Callable<Integer> {
     }
     BackingReference reference =
         new BackingReference(wanted.backingFile().get(), wanted.backingFormat());
-    Path backing =
-        ImageOpener.resolve(image, reference)
-            .orElseThrow(() ->
-                new CommandException(
-                    image + ": backing file '" + reference.name() + "' is not a local file"));
+    ImageSource source = ImageOpener.resolve(ImageSource.of(image), reference);
+    Optional<Path> backing = source.localFile().filter(Files::exists);
     if (reference.format().isEmpty()) {
       String hint =
-          Files.exists(backing) ? " (it looks like " + files.opener().probe(backing) + ")" : "";
+          backing.isPresent()
+              ? " (it looks like " + files.opener().probe(backing.get()) + ")"
+              : "";
       throw new CommandException(
           image + ": backing file specified without backing format: add -F" + hint);
     }
     if (unsafe && wanted.size().isPresent()) {
       return Optional.of(reference);
     }
-    if (Files.exists(image) && Files.exists(backing) && sameFile(image, backing)) {
+    if (Files.exists(image) && backing.isPresent() && sameFile(image, backing.get())) {
       throw new CommandException(image + ": cannot be its own backing file");
     }
-    try (FormatNode node = files.open(backing, reference.format(), OpenOptions.reading())) {
+    try (FormatNode node = files.opener().open(source, reference.format(), OpenOptions.reading())) {
       if (wanted.size().isEmpty()) {
         wanted.put(image.toString(), "size", Long.toString(node.virtualSize()));
       }
@@ -157,7 +171,7 @@ final class ImageCreate implements Callable<Integer> {
   private static boolean sameFile(Path one, Path other) throws CommandException {
     try {
       return Files.isSameFile(one, other);
-    } catch (java.io.IOException failure) {
+    } catch (IOException failure) {
       throw new CommandException(Tidemark.text(failure));
     }
   }

@@ -2,13 +2,14 @@
 package io.tidemark.cli;
 
 import io.tidemark.block.BlockException;
-import io.tidemark.block.Durability;
+import io.tidemark.block.BlockNode;
+import io.tidemark.block.FileNode;
 import io.tidemark.block.FormatNode;
 import io.tidemark.block.ImageOpener;
+import io.tidemark.block.ImageSource;
 import io.tidemark.block.OpenOptions;
 import java.io.IOException;
 import java.nio.file.Files;
-import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import java.util.Optional;
 
@@ -25,81 +26,51 @@ final class ImageFiles {
     return forceShare ? OpenOptions.forceShare() : OpenOptions.reading();
   }
 
-  static Path path(String name) throws CommandException {
-    try {
-      return Path.of(name);
-    } catch (InvalidPathException malformed) {
-      throw new CommandException(name + ": not a file name: " + malformed.getReason());
-    }
+  /// The local file that a name leads to, for a file that is to be made.
+  static Path path(String name) throws BlockException, CommandException {
+    return ImageSource.parse(name)
+        .localFile()
+        .orElseThrow(() -> new CommandException(name + ": is not the name of a local file"));
+  }
+
+  /// What a name on the command line names.
+  ///
+  /// @param byOptions it is a list of options (`--image-opts`)
+  static ImageSource source(String name, boolean byOptions) throws BlockException {
+    return byOptions ? ImageSource.ofOptions(name) : ImageSource.parse(name);
   }
 
   ImageOpener opener() {
     return opener;
   }
 
-  String format(Path path, Optional<String> format) throws BlockException {
-    return format.isPresent() ? format.get() : opener.probe(path);
-  }
-
   /// Opens an image with its chain.
-  FormatNode open(Path path, Optional<String> format, OpenOptions options) throws BlockException {
-    return opener.open(path, format(path, format), options);
+  ///
+  /// @param byOptions `name` is a list of options (`--image-opts`)
+  FormatNode open(String name, Optional<String> format, boolean byOptions, OpenOptions options)
+      throws BlockException {
+    return opener.open(source(name, byOptions), format, options);
   }
 
   /// Opens an image alone.
-  FormatNode openLayer(Path path, Optional<String> format, OpenOptions options)
+  FormatNode openLayer(String name, Optional<String> format, boolean byOptions, OpenOptions options)
       throws BlockException {
-    return opener.openLayer(path, format(path, format), options);
+    return opener.openLayer(source(name, byOptions), format, options);
   }
 
-  /// Opens an image that is about to be written as a whole and flushed once, with its chain.
-  FormatNode openTarget(Path path, String format) throws BlockException {
-    OpenOptions options = OpenOptions.readWrite().with(Durability.FLUSHED);
-    FormatNode target = opener.openLayer(path, format, options);
-    try {
-      var reference = target.backingReference();
-      if (reference.isPresent()) {
-        Path backing =
-            ImageOpener.resolve(path, reference.get())
-                .orElseThrow(() ->
-                    new io.tidemark.block.UnsupportedImageException(
-                        path
-                            + ": backing file '"
-                            + reference.get().name()
-                            + "' is not a local file"));
-        target.attachBacking(open(backing, reference.get().format(), OpenOptions.reading()));
-      }
-      return target;
-    } catch (BlockException | RuntimeException failure) {
-      closeAfter(failure, target);
-      throw failure;
-    }
-  }
-
-  private static void closeAfter(Exception failure, FormatNode node) {
-    try {
-      node.close();
-    } catch (BlockException second) {
-      failure.addSuppressed(second);
-    }
-  }
-
-  /// Refuses a target that is one of the files of a chain: writing it would change what is read.
-  void refuseTargetInChain(Path target, Path top, Optional<String> format, OpenOptions options)
-      throws IOException, CommandException {
+  /// Refuses a target that is one of the files of an open chain: writing it would change what is
+  /// read.
+  static void refuseTargetInChain(Path target, BlockNode top) throws IOException, CommandException {
     if (!Files.exists(target)) {
       return;
     }
-    Optional<Path> layer = Optional.of(top);
-    Optional<String> layerFormat = format;
-    for (int depth = 0; layer.isPresent() && depth < ImageOpener.MAX_DEPTH; depth++) {
-      Path path = layer.get();
-      if (Files.isSameFile(path, target)) {
+    for (Optional<BlockNode> layer = Optional.of(top);
+        layer.isPresent();
+        layer = layer.get().backing()) {
+      if (layer.get() instanceof FormatNode format
+          && format.file() instanceof FileNode file
+          && Files.isSameFile(file.path(), target)) {
         throw new CommandException(target + ": is read as a source, cannot be the target as well");
-      }
-      try (FormatNode node = openLayer(path, layerFormat, options)) {
-        layer = node.backingReference().flatMap(reference -> ImageOpener.resolve(path, reference));
-        layerFormat = node.backingReference().flatMap(reference -> reference.format());
       }
     }
   }

@@ -14,6 +14,7 @@ import java.util.Optional;
 import java.util.concurrent.Callable;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
@@ -59,14 +60,9 @@ final class ImageMap implements Callable<Integer> {
 
   @Spec CommandSpec spec = CommandSpec.create();
 
-  @Option(
-      names = "-f",
-      paramLabel = "FORMAT",
-      description = "format of the image; default: what its first bytes show")
-  Optional<String> format = Optional.empty();
+  @Mixin InputOptions input = new InputOptions();
 
-  @Option(names = "--output", paramLabel = "human|json", description = "layout of the answer")
-  OutputFormat output = OutputFormat.HUMAN;
+  @Mixin OutputOption output = new OutputOption();
 
   @Option(
       names = {"-s", "--start-offset"},
@@ -80,10 +76,7 @@ final class ImageMap implements Callable<Integer> {
       description = "end after that many")
   Optional<String> maxLength = Optional.empty();
 
-  @Option(
-      names = {"-U", "--force-share"},
-      description = "read beside a writer")
-  boolean forceShare;
+  @Mixin ShareOption share = new ShareOption();
 
   @Parameters(paramLabel = "FILE")
   String file = "";
@@ -100,10 +93,9 @@ final class ImageMap implements Callable<Integer> {
     // One write a line would take most of the time of a long map.
     PrintWriter out =
         new PrintWriter(new java.io.BufferedWriter(spec.commandLine().getOut(), 1 << 16), false);
-    try (FormatNode image =
-        new ImageFiles().open(ImageFiles.path(file), format, ImageFiles.reading(forceShare))) {
+    try (FormatNode image = input.open(file, share.reading())) {
       long length = Math.min(limit, Math.max(0, image.virtualSize() - from));
-      if (output == OutputFormat.HUMAN) {
+      if (!output.json()) {
         out.printf("%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File");
       }
       if (length > 0) {
@@ -211,7 +203,7 @@ final class ImageMap implements Callable<Integer> {
   }
 
   private void print(PrintWriter out, Entry entry, boolean more) {
-    switch (output) {
+    switch (output.layout) {
       case HUMAN -> human(out, entry);
       case JSON -> json(out, entry, more);
     }

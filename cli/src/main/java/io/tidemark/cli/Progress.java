@@ -4,7 +4,8 @@ package io.tidemark.cli;
 import java.io.PrintWriter;
 import java.util.Locale;
 
-/// The line ` (12.34/100%)` that grows in place, as qemu-img draws it. Used by one thread.
+/// The line ` (12.34/100%)` that grows in place, as qemu-img draws it. Used by one thread at a
+/// time.
 final class Progress {
   private final PrintWriter out;
   private final boolean shown;
@@ -21,8 +22,11 @@ final class Progress {
   }
 
   void update(long done, long total) {
+    if (!shown) {
+      return;
+    }
     double percent = total == 0 ? 100 : 100.0 * done / total;
-    if (shown && (last < 0 || percent >= last + step || (percent >= 100 && last < 100))) {
+    if (last < 0 || percent >= last + step || (percent >= 100 && last < 100)) {
       last = percent;
       out.print(String.format(Locale.ROOT, "    (%3.2f/100%%)\r", percent));
       out.flush();

@@ -36,7 +36,7 @@ final class ServedImage implements AutoCloseable {
     if (logs.isPresent()) {
       options = options.withRunDir(logs.get());
     }
-    FormatNode image = new ImageFiles().open(path, Optional.of(format), options);
+    FormatNode image = new ImageFiles().opener().open(path, format, options);
     try {
       var served = new ServedImage(path, image);
       served.loadBitmaps();

@@ -21,8 +21,13 @@ class ConversionTest {
 
   private static void convert(List<TestDisk> sources, TestDisk target, Conversion.Plan plan)
       throws BlockException {
+    convert(new SourceDisk(sources), target, plan);
+  }
+
+  private static void convert(SourceDisk source, TestDisk target, Conversion.Plan plan)
+      throws BlockException {
     Progress progress = new Progress(new PrintWriter(Writer.nullWriter()), false, 1);
-    new Conversion(sources, target, plan, progress).run();
+    new Conversion(source, target, plan, progress).run();
   }
 
   /// Some units stored (a third of those as zeroes), some zero, some left to the backing disk.
@@ -83,7 +88,7 @@ class ConversionTest {
     TestDisk source = randomDisk(random, 100 + random.nextInt(3000), base);
     TestDisk target = new TestDisk(source.states.length, base);
     convert(
-        List.of(source),
+        new SourceDisk(source, base),
         target,
         new Conversion.Plan(Conversion.Target.BACKING, 8 * UNIT, base.virtualSize()));
     assertThat(target.content()).isEqualTo(source.content());
@@ -111,6 +116,44 @@ class ConversionTest {
     assertThat(target.written).isEqualTo(8 * UNIT);
   }
 
+  @ParameterizedTest
+  @Seeds(20)
+  void workersThatWriteAsTheyComeMissNothing(long seed) throws BlockException {
+    Random random = new Random(seed);
+    TestDisk source = randomDisk(random, 9000, new TestDisk(4000, null).fill(0, 4000, 9));
+    TestDisk target = new TestDisk(9000, null).fill(0, 9000, 7);
+    convert(
+        List.of(source),
+        target,
+        new Conversion.Plan(Conversion.Target.UNKNOWN, UNIT, 0, false, 6, true, false));
+    assertThat(target.content()).isEqualTo(source.content());
+  }
+
+  @Test
+  void salvagesWhatCanBeRead() throws BlockException {
+    TestDisk source = new TestDisk(60_000, null).fill(0, 60_000, 1);
+    source.failAt = 20_000_000;
+    TestDisk target = new TestDisk(60_000, null);
+    List<String> warnings = new java.util.concurrent.CopyOnWriteArrayList<>();
+    Progress progress = new Progress(new PrintWriter(Writer.nullWriter()), false, 1);
+    new Conversion(
+            new SourceDisk(List.of(source)),
+            target,
+            new Conversion.Plan(Conversion.Target.ZERO, 4096, 0, false, 3, false, true),
+            progress,
+            Pace.UNBOUND,
+            warnings::add)
+        .run();
+    byte[] read = target.content();
+    int lost = 20_000_000 / 512 * 512;
+    for (int at = 0; at < read.length; at++) {
+      if (read[at] != (at < lost ? 1 : 0)) {
+        throw new AssertionError("byte " + at + " is " + read[at]);
+      }
+    }
+    assertThat(warnings).anyMatch(w -> w.contains("offset " + lost));
+  }
+
   @Test
   void failureToReadEndsTheConversion() {
     TestDisk source = new TestDisk(60_000, null).fill(0, 60_000, 1);
@@ -124,7 +167,7 @@ class ConversionTest {
   }
 
   @Test
-  void failureToWriteEndsTheConversionAndTheReader() {
+  void failureToWriteEndsTheConversionAndItsWorkers() {
     TestDisk source = new TestDisk(60_000, null).fill(0, 60_000, 1);
     TestDisk target = new TestDisk(60_000, null);
     target.failAt = 5_000_000;
@@ -132,6 +175,6 @@ class ConversionTest {
             convert(List.of(source), target, new Conversion.Plan(Conversion.Target.ZERO, 4096, 0)))
         .isInstanceOf(OutOfSpaceException.class);
     assertThat(Thread.getAllStackTraces().keySet())
-        .noneMatch(t -> t.getName().equals("convert-read"));
+        .noneMatch(t -> t.getName().startsWith("convert-"));
   }
 }

@@ -315,8 +315,21 @@ final class GuestWrites {
     };
   }
 
+  /// How clusters come to read as zeroes.
+  ///
+  /// @param keepPlaces their space is not given back
+  /// @param explicit the entry says zero, also where nothing is here or beneath: so it stays when
+  ///   something comes beneath later
+  private record Zeroing(boolean keepPlaces, boolean explicit) {}
+
   /// Makes a range read as zeroes; space is given back unless `mode` forbids.
+  ///
+  /// qemu: clusters that were unallocated say zero afterwards, where the version has a way to; 7.2.
   void writeZeroes(long offset, long length, ZeroMode mode) throws BlockException {
+    zero(offset, length, new Zeroing(mode == ZeroMode.NO_UNMAP, geometry.version() >= 3));
+  }
+
+  private void zero(long offset, long length, Zeroing how) throws BlockException {
     long end = offset + length;
     long first = geometry.units(offset);
     // The disk's last cluster is whole even where the disk ends inside it.
@@ -329,7 +342,7 @@ final class GuestWrites {
       return;
     }
     writePlainZeroes(offset, (first << geometry.unitBits()) - offset);
-    zeroUnits(first, last, end, mode == ZeroMode.NO_UNMAP);
+    zeroUnits(first, last, end, how);
     long tail = last << geometry.unitBits();
     writePlainZeroes(tail, Math.max(0, end - tail));
   }
@@ -342,7 +355,7 @@ final class GuestWrites {
     if (geometry.version() < 3 && offset < backing.bound()) {
       return;
     }
-    writeZeroes(offset, length, ZeroMode.MAY_UNMAP);
+    zero(offset, length, new Zeroing(false, false));
   }
 
   /// Makes `[from, to)`, which begins at the present end of the disk, read as zeroes once the disk
@@ -355,7 +368,7 @@ final class GuestWrites {
     }
     long end = Math.min(to, backing.bound());
     if (end > firstOffset) {
-      zeroClusters(first, geometry.clusters(end), end, false);
+      zeroClusters(first, geometry.clusters(end), end, new Zeroing(false, false));
     }
   }
 
@@ -363,30 +376,29 @@ final class GuestWrites {
   /// clusters between.
   ///
   /// @param end guest byte past which nothing is written where bytes must be written
-  private void zeroUnits(long first, long last, long end, boolean keepPlaces)
-      throws BlockException {
+  private void zeroUnits(long first, long last, long end, Zeroing how) throws BlockException {
     int bits = geometry.unitsBits();
     long cluster = first >>> bits;
     if (cluster << bits < first) {
       long stop = Math.min((cluster + 1) << bits, last);
-      zeroSubclusters(cluster, first, stop, end, keepPlaces);
+      zeroSubclusters(cluster, first, stop, end, how);
       cluster++;
     }
     long whole = last >>> bits;
     if (cluster < whole) {
-      zeroClusters(cluster, whole, end, keepPlaces);
+      zeroClusters(cluster, whole, end, how);
       cluster = whole;
     }
     if (cluster << bits < last && cluster << bits >= first) {
-      zeroSubclusters(cluster, cluster << bits, last, end, keepPlaces);
+      zeroSubclusters(cluster, cluster << bits, last, end, how);
     }
   }
 
   /// Makes subclusters `[first, last)` of one cluster read as zeroes.
-  private void zeroSubclusters(long cluster, long first, long last, long end, boolean keepPlaces)
+  private void zeroSubclusters(long cluster, long first, long last, long end, Zeroing how)
       throws BlockException {
     long offset = first << geometry.unitBits();
-    if (!tables.mapped(cluster) && offset >= backing.bound()) {
+    if (!how.explicit && !tables.mapped(cluster) && offset >= backing.bound()) {
       return;
     }
     long base = cluster << geometry.unitsBits();
@@ -395,7 +407,7 @@ final class GuestWrites {
     try {
       L2Slot old = tables.slot(cluster);
       if ((old.entry() & L2Entry.COMPRESSED) == 0) {
-        L2Slot fresh = zeroed(old, mask, offset < backing.bound(), keepPlaces);
+        L2Slot fresh = zeroed(old, mask, offset < backing.bound(), how);
         if (!fresh.equals(old)) {
           tables.change(cluster, 1, NewSlots.all(fresh), writeBack);
         }
@@ -408,33 +420,62 @@ final class GuestWrites {
   }
 
   /// The slot that makes some subclusters read as zeroes.
-  private static L2Slot zeroed(L2Slot old, long mask, boolean beneath, boolean keepPlaces) {
+  private static L2Slot zeroed(L2Slot old, long mask, boolean beneath, Zeroing how) {
     boolean holdsSome = Subclusters.data(old.bitmap()) != 0;
-    if (!holdsSome && !beneath && L2Entry.host(old.entry()) == 0) {
+    if (!how.explicit && !holdsSome && !beneath && L2Entry.host(old.entry()) == 0) {
       return old; // reads as zeroes by itself
     }
     long bitmap = Subclusters.zeroed(old.bitmap(), mask);
-    boolean drop = holdsSome && !keepPlaces && Subclusters.data(bitmap) == 0;
+    boolean drop = holdsSome && !how.keepPlaces && Subclusters.data(bitmap) == 0;
     return new L2Slot(drop ? 0 : old.entry(), bitmap);
+  }
+
+  /// Makes every cluster unallocated.
+  void empty() throws BlockException {
+    long clusters = geometry.clusters(header.now().virtualSize());
+    for (long cluster = 0; cluster < clusters; ) {
+      long tableEnd = (cluster | (geometry.l2Entries() - 1)) + 1;
+      if (!tables.mapped(cluster)) {
+        cluster = tableEnd;
+        continue;
+      }
+      long stop = Math.min(Math.min(clusters, tableEnd), cluster + MappingTables.MAX_CHANGE);
+      ClusterLocks.Held held = locks.lock(cluster, stop - cluster);
+      try {
+        for (long at = cluster; at < stop; ) {
+          int run = 0;
+          while (at + run < stop && !tables.slot(at + run).equals(L2Slot.EMPTY)) {
+            run++;
+          }
+          if (run > 0) {
+            tables.change(at, run, NewSlots.all(L2Slot.EMPTY), writeBack);
+          }
+          at += Math.max(1, run);
+        }
+      } finally {
+        locks.unlock(held);
+      }
+      relieve();
+      cluster = stop;
+    }
   }
 
   /// Makes whole clusters `[first, last)` read as zeroes.
   ///
   /// @param end guest byte past which nothing is written where bytes must be written
-  private void zeroClusters(long first, long last, long end, boolean keepPlaces)
-      throws BlockException {
+  private void zeroClusters(long first, long last, long end, Zeroing how) throws BlockException {
     for (long cluster = first; cluster < last; ) {
       long tableEnd = (cluster | (geometry.l2Entries() - 1)) + 1;
       long offset = cluster << geometry.clusterBits();
-      if (!tables.mapped(cluster) && offset >= backing.bound()) {
+      if (!how.explicit && !tables.mapped(cluster) && offset >= backing.bound()) {
         cluster = tableEnd; // all of it is unallocated, and nothing is beneath
         continue;
       }
       long stop = Math.min(Math.min(last, tableEnd), cluster + MappingTables.MAX_CHANGE);
-      if (geometry.version() < 3 && (keepPlaces || offset < backing.bound())) {
+      if (geometry.version() < 3 && (how.keepPlaces || offset < backing.bound())) {
         writePlainZeroes(offset, Math.min(stop << geometry.clusterBits(), end) - offset);
       } else {
-        change(cluster, (int) (stop - cluster), keepPlaces);
+        change(cluster, (int) (stop - cluster), how);
       }
       relieve();
       cluster = stop;
@@ -458,17 +499,17 @@ final class GuestWrites {
     }
   }
 
-  private void change(long first, int count, boolean keepPlaces) throws BlockException {
+  private void change(long first, int count, Zeroing how) throws BlockException {
     ClusterLocks.Held held = locks.lock(first, count);
     try {
       int done = 0;
       while (done < count) {
         L2Slot old = tables.slot(first + done);
-        L2Slot fresh = zeroed(first + done, old, keepPlaces);
+        L2Slot fresh = zeroed(first + done, old, how);
         int run = 1;
         while (done + run < count) {
           L2Slot next = tables.slot(first + done + run);
-          L2Slot wanted = zeroed(first + done + run, next, keepPlaces);
+          L2Slot wanted = zeroed(first + done + run, next, how);
           boolean alike =
               old.equals(fresh)
                   ? next.equals(wanted)
@@ -491,14 +532,14 @@ final class GuestWrites {
   /// The slot that makes a whole cluster read as zeroes.
   ///
   /// qemu: what was in this layer says zero afterwards, also where nothing is beneath; 7.2.
-  private L2Slot zeroed(long cluster, L2Slot old, boolean keepPlaces) {
+  private L2Slot zeroed(long cluster, L2Slot old, Zeroing how) {
     long entry = old.entry();
-    if (keepPlaces && L2Entry.own(entry)) {
+    if (how.keepPlaces && L2Entry.own(entry)) {
       return L2Slot.whole(entry | L2Entry.ZERO, geometry);
     }
     boolean here = entry != 0 || old.bitmap() != 0;
     boolean beneath = cluster << geometry.clusterBits() < backing.bound();
-    boolean zero = geometry.version() >= 3 && (here || beneath);
+    boolean zero = geometry.version() >= 3 && (here || beneath || how.explicit);
     return L2Slot.whole(zero ? L2Entry.ZERO : 0, geometry);
   }
 

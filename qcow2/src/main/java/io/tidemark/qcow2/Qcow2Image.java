@@ -433,6 +433,11 @@ public final class Qcow2Image implements FormatNode {
   }
 
   @Override
+  public void empty() throws BlockException {
+    change(writes::empty);
+  }
+
+  @Override
   public Optional<SnapshotStore> snapshots() {
     return Optional.of(new Snapshots(this));
   }
