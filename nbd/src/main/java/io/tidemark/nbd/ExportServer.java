@@ -336,6 +336,11 @@ public final class ExportServer implements AutoCloseable {
     }
 
     @Override
+    public boolean shared() {
+      return limits.connections() > 1;
+    }
+
+    @Override
     public List<Export> offered() {
       return exports();
     }

@@ -36,6 +36,10 @@ final class ServerHandshake {
 
     /// Finds an export and counts this connection among its clients.
     Optional<Export> open(String name);
+
+    /// Whether a second connection is let in beside the first: a client that is told of
+    /// CAN_MULTI_CONN waits for it.
+    boolean shared();
   }
 
   private final PeerStream stream;
@@ -317,11 +321,10 @@ final class ServerHandshake {
   /// Transmission flags.
   private int flags(Export export) {
     int flags =
-        Wire.Flag.HAS_FLAGS
-            | Wire.Flag.SEND_FLUSH
-            | Wire.Flag.SEND_FUA
-            | Wire.Flag.CAN_MULTI_CONN
-            | Wire.Flag.SEND_CACHE;
+        Wire.Flag.HAS_FLAGS | Wire.Flag.SEND_FLUSH | Wire.Flag.SEND_FUA | Wire.Flag.SEND_CACHE;
+    if (exports.shared()) {
+      flags |= Wire.Flag.CAN_MULTI_CONN;
+    }
     if (framing.chunked()) {
       flags |= Wire.Flag.SEND_DF;
     }

@@ -16,9 +16,12 @@ import java.nio.channels.OverlappingFileLockException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.nio.file.attribute.BasicFileAttributes;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.zip.CRC32C;
 import org.jspecify.annotations.Nullable;
 
@@ -114,17 +117,22 @@ final class ChangeLog implements AutoCloseable {
   private static final int MOST_BYTES = 16 << 20; // of a log of any version
   private static final int[] GENERATION_AT = {128, 192};
 
+  /// File keys of the logs that this process writes.
+  private static final Set<Object> OPEN = ConcurrentHashMap.newKeySet();
+
   private final Path path;
   private final FileChannel channel;
+  private final Object key;
   private final Arena arena;
   private final ByteBuffer map;
   private int half;
   private int used;
   private long generation = 1;
 
-  private ChangeLog(Path path, FileChannel channel) throws IOException {
+  private ChangeLog(Path path, FileChannel channel, Object key) throws IOException {
     this.path = path;
     this.channel = channel;
+    this.key = key;
     this.arena = Arena.ofShared();
     this.map =
         channel
@@ -232,8 +240,12 @@ final class ChangeLog implements AutoCloseable {
 
   /// Whether a living process writes the log, so that its image is as good as the file shows.
   static boolean inUse(Path path) {
+    // Asked first, because closing a channel of a file takes away all locks this process has on it.
     if (!Files.exists(path)) {
       return false;
+    }
+    if (openHere(path)) {
+      return true;
     }
     try (var channel = FileChannel.open(path, StandardOpenOption.READ);
         @Nullable FileLock lock = channel.tryLock(0, Long.MAX_VALUE, true)) {
@@ -248,21 +260,28 @@ final class ChangeLog implements AutoCloseable {
   /// Makes an empty log, over one that is no longer needed. Its space is taken now, so that a full
   /// run dir is found here and not while a record is written.
   static ChangeLog create(Path path, Identity identity, Geometry geometry) throws BlockException {
+    if (openHere(path)) {
+      throw new ImageBusyException(path + ": the image's log is in use in this process");
+    }
     FileChannel channel = null;
+    Object key = path;
     try {
       channel =
           FileChannel.open(
               path, StandardOpenOption.CREATE, StandardOpenOption.READ, StandardOpenOption.WRITE);
+      key = key(path);
+      OPEN.add(key);
       lock(path, channel);
       // The old magic goes first: what follows is then no log, until the new one stands.
       writeAll(channel, 0, ByteBuffer.allocate(8));
       writeAll(channel, 0, ByteBuffer.allocate(SIZE));
       channel.truncate(SIZE);
-      var log = new ChangeLog(path, channel);
+      var log = new ChangeLog(path, channel, key);
       log.begin(identity, geometry);
       return log;
     } catch (IOException e) {
       closeQuietly(channel);
+      OPEN.remove(key);
       if (e instanceof BlockException known) {
         throw known;
       }
@@ -273,6 +292,20 @@ final class ChangeLog implements AutoCloseable {
       }
       throw new TransportException(path + ": cannot make the log of the image", e);
     }
+  }
+
+  private static boolean openHere(Path path) {
+    try {
+      return OPEN.contains(key(path));
+    } catch (IOException _) {
+      return false; // there is none
+    }
+  }
+
+  /// What tells a file from every other, whatever its name.
+  private static Object key(Path path) throws IOException {
+    @Nullable Object key = Files.readAttributes(path, BasicFileAttributes.class).fileKey();
+    return key == null ? path.toAbsolutePath().normalize() : key;
   }
 
   private static void lock(Path path, FileChannel channel) throws IOException {
@@ -383,12 +416,13 @@ final class ChangeLog implements AutoCloseable {
     }
   }
 
-  /// Lets the file go, and leaves it for the next opening.
+  /// Lets the file go, and leaves it for the next opening. Closing twice is harmless.
   @Override
   public void close() {
     if (arena.scope().isAlive()) {
       arena.close();
+      closeQuietly(channel);
+      OPEN.remove(key);
     }
-    closeQuietly(channel);
   }
 }

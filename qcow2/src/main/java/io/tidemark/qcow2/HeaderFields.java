@@ -83,6 +83,16 @@ final class HeaderFields {
     reread();
   }
 
+  /// Sets the corrupt bit and syncs; in version 2, which has none, nothing happens.
+  synchronized void markCorrupt() throws BlockException {
+    if (header.geometry().version() >= 3 && !header.has(Feature.CORRUPT)) {
+      long bits = header.incompatible() | Feature.CORRUPT.mask();
+      file.write(At.INCOMPATIBLE, Header.bigEndian(8).putLong(0, bits));
+      file.sync();
+      reread();
+    }
+  }
+
   synchronized void writeAutoclear(long bits) throws BlockException {
     if (header.geometry().version() >= 3 && header.autoclear() != bits) {
       file.write(At.AUTOCLEAR, Header.bigEndian(8).putLong(0, bits));

@@ -3,11 +3,13 @@ package io.tidemark.qcow2;
 
 import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
+import io.tidemark.block.CorruptImageException;
 import io.tidemark.block.OutOfSpaceException;
 import io.tidemark.block.TransportException;
 import io.tidemark.block.UnsupportedImageException;
 import io.tidemark.block.Zeroes;
 import java.nio.ByteBuffer;
+import java.util.Optional;
 import org.jspecify.annotations.Nullable;
 
 /// The file beneath an image, as the format needs it: bytes past its end read as zeroes, it grows
@@ -18,6 +20,7 @@ final class HostFile {
   private final BlockNode node;
   private volatile long length;
   private volatile @Nullable BlockException failure; // null until a sync failed
+  private volatile @Nullable CorruptImageException corruption; // null until found
 
   HostFile(BlockNode node) {
     this.node = node;
@@ -131,5 +134,20 @@ final class HostFile {
   /// From now on [#sync] and [#check] fail: metadata could not be written.
   void fail(BlockException cause) {
     failure = cause;
+  }
+
+  /// What to throw where metadata of the image itself was found so wrong that writing on would
+  /// destroy more. The first is remembered: [#corruption].
+  synchronized CorruptImageException corrupt(String what) {
+    var found = new CorruptImageException(name() + ": " + what);
+    if (corruption == null) {
+      corruption = found;
+    }
+    return found;
+  }
+
+  /// The first corruption found since the image was opened.
+  Optional<CorruptImageException> corruption() {
+    return Optional.ofNullable(corruption);
   }
 }

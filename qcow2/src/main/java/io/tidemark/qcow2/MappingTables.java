@@ -212,9 +212,8 @@ final class MappingTables {
   }
 
   private CorruptImageException contradiction(long cluster, L2Slot slot) {
-    return new CorruptImageException(
-        file.name()
-            + ": guest cluster "
+    return file.corrupt(
+        "guest cluster "
             + cluster
             + ": L2 entry 0x"
             + Long.toHexString(slot.entry())
@@ -273,9 +272,8 @@ final class MappingTables {
   private long checkedTable(long entry, int l1Index) throws CorruptImageException {
     long host = L2Entry.host(entry);
     if (!geometry.aligned(host) || host < geometry.clusterSize() || host >= file.length()) {
-      throw new CorruptImageException(
-          file.name()
-              + ": L1 entry "
+      throw file.corrupt(
+          "L1 entry "
               + l1Index
               + ": L2 table at 0x"
               + Long.toHexString(host)
@@ -313,9 +311,8 @@ final class MappingTables {
       throws CorruptImageException {
     long cluster = host >>> geometry.clusterBits();
     if (!aligned || cluster > end - count || metadata.firstIn(cluster, count) >= 0) {
-      throw new CorruptImageException(
-          file.name()
-              + ": L2 entry "
+      throw file.corrupt(
+          "L2 entry "
               + index
               + " at 0x"
               + Long.toHexString(table.hostOffset() + (long) geometry.l2EntryBytes() * index)

@@ -96,6 +96,7 @@ public final class Qcow2Image implements FormatNode {
   private GuestWrites writes;
   private volatile Prepared prepared = new Prepared();
   private boolean closed; // guarded by this
+  private boolean markedCorrupt; // guarded by this
 
   /// Whether the first write was prepared for. Written under the image's monitor, and by a store of
   /// bitmaps.
@@ -204,7 +205,8 @@ public final class Qcow2Image implements FormatNode {
     }
   }
 
-  /// Clusters of the header, and of every table that the image names now.
+  /// Clusters of the header, and of every table that the image names now. Where two of them are
+  /// one, the image is corrupt, and what is written next will say so.
   private long[] metadata(Header first, long[] l1) throws BlockException {
     var clusters = java.util.stream.LongStream.builder();
     clusters.add(0);
@@ -217,6 +219,7 @@ public final class Qcow2Image implements FormatNode {
     for (SnapshotTable.Entry snapshot : snapshots.entries()) {
       addTable(clusters, snapshot.l1Offset(), 8L * snapshot.l1Entries());
     }
+    addBitmapDirectory(clusters, first);
     for (long block : Refcounts.readTable(file, first)) {
       if (block != 0) {
         clusters.add(block >>> geometry.clusterBits());
@@ -227,7 +230,26 @@ public final class Qcow2Image implements FormatNode {
         clusters.add(L2Entry.host(entry) >>> geometry.clusterBits());
       }
     }
-    return clusters.build().distinct().toArray();
+    long[] all = clusters.build().sorted().toArray();
+    for (int i = 1; i < all.length; i++) {
+      if (all[i] == all[i - 1]) {
+        file.corrupt(
+            "two tables lie in the cluster at 0x"
+                + Long.toHexString(all[i] << geometry.clusterBits())
+                + "; check the image");
+        break;
+      }
+    }
+    return java.util.Arrays.stream(all).distinct().toArray();
+  }
+
+  private void addBitmapDirectory(java.util.stream.LongStream.Builder into, Header first) {
+    try {
+      BitmapDirectory directory = BitmapDirectory.read(file, first);
+      addTable(into, directory.offset(), directory.bytes());
+    } catch (BlockException _) {
+      // Safe because bitmaps that cannot be read are given up, and so is their directory.
+    }
   }
 
   private void addTable(java.util.stream.LongStream.Builder into, long offset, long bytes) {
@@ -307,6 +329,10 @@ public final class Qcow2Image implements FormatNode {
       }
       if (readOnly) {
         throw new ReadOnlyNodeException(name() + ": image is open read-only");
+      }
+      if (file.corruption().isPresent()) {
+        throw new CorruptImageException(
+            name() + ": image is corrupt and takes no more changes", file.corruption().get());
       }
       clearForeignAutoclear();
       bitmaps.claimUntracked();
@@ -639,8 +665,29 @@ public final class Qcow2Image implements FormatNode {
         writeBack.acknowledge();
       }
       writes.relieve();
+    } catch (CorruptImageException e) {
+      markCorrupt(e);
+      throw e;
     } finally {
       gate.leave(inside);
+    }
+  }
+
+  /// Where the image's own metadata was found corrupt on the way, no further change is begun, and
+  /// the image says so to whoever opens it next. What was acknowledged before is still flushed.
+  ///
+  /// qemu: `qcow2_signal_corruption`.
+  private synchronized void markCorrupt(CorruptImageException found) {
+    if (readOnly || markedCorrupt || file.corruption().isEmpty()) {
+      return;
+    }
+    markedCorrupt = true;
+    prepared.now = false;
+    LOG.log(Level.ERROR, "marking the image as corrupt: " + file.corruption().get().getMessage());
+    try {
+      header.markCorrupt();
+    } catch (BlockException e) {
+      found.addSuppressed(e);
     }
   }
 

@@ -117,9 +117,8 @@ final class Refcounts {
   static long checkedBlock(HostFile file, Geometry geometry, long entry, int index)
       throws CorruptImageException {
     if (!geometry.aligned(entry) || entry < geometry.clusterSize() || entry >= file.length()) {
-      throw new CorruptImageException(
-          file.name()
-              + ": refcount table entry "
+      throw file.corrupt(
+          "refcount table entry "
               + index
               + ": block at 0x"
               + Long.toHexString(entry)
@@ -278,9 +277,8 @@ final class Refcounts {
   private void checkFree(long first, long count) throws CorruptImageException {
     long held = metadata.firstIn(first, count);
     if (held >= 0) {
-      throw new CorruptImageException(
-          file.name()
-              + ": refcount of cluster "
+      throw file.corrupt(
+          "refcount of cluster "
               + held
               + " at 0x"
               + Long.toHexString(held << geometry.clusterBits())
