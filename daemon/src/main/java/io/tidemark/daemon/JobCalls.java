@@ -73,6 +73,17 @@ final class JobCalls {
                             call.bandwidth(),
                             call.flags())))
         .on(
+            Remote.DOMAIN_BLOCK_RESIZE,
+            (_, call) ->
+                DomainCalls.done(
+                    () -> domain(call.dom()).blockResize(call.disk(), call.size(), call.flags())))
+        .on(
+            Remote.DOMAIN_BLOCK_PEEK,
+            (_, call) ->
+                new Replies.BlockPeek(
+                    domain(call.dom())
+                        .blockPeek(call.path(), call.offset(), call.size(), call.flags())))
+        .on(
             Remote.DOMAIN_BLOCK_JOB_ABORT,
             (_, call) ->
                 DomainCalls.done(() -> domain(call.dom()).blockJobAbort(call.text(), call.flags())))

@@ -16,6 +16,7 @@ import io.tidemark.domain.spi.NodeSpec;
 import io.tidemark.domain.spi.RunningDomain;
 import io.tidemark.domain.spi.StreamSpec;
 import io.tidemark.domain.spi.TransactionAction;
+import java.nio.ByteBuffer;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Optional;
@@ -93,6 +94,11 @@ final class FakeDriver implements DomainDriver, ImageService {
   @Override
   public ImageSizes sizes(Path file, String format) {
     return new ImageSizes(1 << 20, 4_096, 65_536);
+  }
+
+  @Override
+  public ByteBuffer peek(Path file, long offset, int length) {
+    return ByteBuffer.allocate(length);
   }
 
   @Override
@@ -189,6 +195,16 @@ final class FakeDriver implements DomainDriver, ImageService {
     @Override
     public ImageSizes sizes(String target) {
       return new ImageSizes(1 << 20, 4_096, 65_536);
+    }
+
+    @Override
+    public void resize(String target, long bytes) throws DriverException {
+      throw no();
+    }
+
+    @Override
+    public long virtualSize(String node) {
+      return 1 << 20;
     }
 
     @Override

@@ -5,6 +5,7 @@ import io.tidemark.domain.spi.DriverException;
 import io.tidemark.domain.spi.ImageService;
 import io.tidemark.domain.spi.MirrorSpec;
 import io.tidemark.domain.spi.NodeSpec;
+import io.tidemark.domain.spi.Storage;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -15,6 +16,9 @@ import java.util.Optional;
 ///
 /// What happens when a copy takes effect, and its crash order, is with [BlockJobs].
 final class BlockCopies {
+  /// Most bytes in flight that a job can be given; one with more fails.
+  private static final long MAX_BUFFER_BYTES = 1L << 40;
+
   /// Most MiB/s that fit bytes/s.
   static final long MAX_MIB_PER_SECOND = Long.MAX_VALUE >> 20;
 
@@ -28,14 +32,19 @@ final class BlockCopies {
 
   /// Where a copy goes and how.
   ///
+  /// @param file path; empty for a network destination
+  /// @param network an export to copy to
   /// @param format absent: the source's, or what the file shows with `reuse`
   /// @param device the client says it is a block device
   /// @param backing given in the destination's XML
+  /// @param backingEnds whether that XML says where the chain ends
   record Request(
       String file,
+      Optional<Storage> network,
       Optional<String> format,
       boolean device,
       Optional<List<DiskElement.Image>> backing,
+      boolean backingEnds,
       boolean shallow,
       boolean reuse,
       boolean transientJob,
@@ -63,7 +72,7 @@ final class BlockCopies {
           "failed to update capacity data for block node of empty drive '%s'"
               .formatted(disk.target()));
     }
-    Path file = destinationPath(request.file());
+    Storage destination = destination(request);
     if (request.backing().filter(chain -> !chain.isEmpty()).isPresent() && !request.shallow()) {
       throw ErrorCode.INVALID_ARG.because(
           "backingStore of mirror without VIR_DOMAIN_BLOCK_COPY_SHALLOW doesn't make sense");
@@ -73,18 +82,33 @@ final class BlockCopies {
       throw ErrorCode.CONFIG_UNSUPPORTED.because(
           "shallow copy of disk '%s' into a raw file is not possible".formatted(disk.target()));
     }
-    boolean existed = checkDestination(disk, file, request);
-    checkUnused(live, file);
-    String format = formatOf(request, disk, file);
-    startChecked(session, disk, new Plan(request, file, format, shallow, existed));
+    boolean existed = true;
+    if (destination.path().isPresent()) {
+      existed = checkDestination(disk, destination, request);
+      checkUnused(live, destination.path().get());
+    }
+    String format = formatOf(request, disk, destination);
+    if (destination instanceof Storage.Nbd && !format.equals("raw")) {
+      throw ErrorCode.INTERNAL_ERROR.because(
+          "a copy over the network in format '%s' is not supported, only 'raw' is"
+              .formatted(format));
+    }
+    startChecked(session, disk, new Plan(request, destination, format, shallow, existed));
   }
 
   /// A request whose checks are behind.
   ///
   /// @param existed the destination was there before, so is not ours to remove
-  private record Plan(Request request, Path file, String format, boolean shallow, boolean existed) {
+  private record Plan(
+      Request request, Storage storage, String format, boolean shallow, boolean existed) {
+    /// Whether an image is made. A raw one on a device or an export is there already, with whatever
+    /// bytes.
     boolean creates() {
-      return !request.reuse();
+      return !request.reuse() && (storage instanceof Storage.LocalFile || format.equals("qcow2"));
+    }
+
+    Path file() {
+      return storage.path().orElseThrow();
     }
   }
 
@@ -126,28 +150,29 @@ final class BlockCopies {
     Live live = session.live();
     List<Layer> mirror = mirrorChain(live, disk, plan);
     boolean shares = plan.shallow() && plan.creates();
+    boolean terminated = !plan.shallow() || endsChain(plan);
     Layer top = mirror.getFirst();
     boolean updatesDefinition =
         plan.request().transientJob() && domain.persistentDefinition().isPresent();
     BlockJob job =
         new BlockJob(
             "copy-%s-%s".formatted(disk.target(), disk.active().nodeName()),
-            new ChainChange.Copy(mirror, shares, !shares, updatesDefinition),
+            new ChainChange.Copy(mirror, shares, terminated, updatesDefinition),
             disk.active().file());
     Optional<NodeSpec> beneath =
         shares
             ? Optional.of(Layer.nodes(disk.layers().subList(1, disk.layers().size()), true))
             : Layer.nodes(mirror, false).backing();
-    boolean fits = fits(session, disk, plan);
     try {
       session
           .driver()
-          .addNode(new NodeSpec(top.nodeName(), plan.file(), top.format(), false, beneath));
+          .addNode(new NodeSpec(top.nodeName(), top.storage(), top.format(), false, beneath));
     } catch (DriverException e) {
       throw DriverErrors.toClient("add the copy's image", e);
     }
     boolean begun = false;
     try {
+      boolean fits = fits(session, disk, plan, top.nodeName());
       domain
           .jobs()
           .begin(
@@ -172,17 +197,28 @@ final class BlockCopies {
     }
   }
 
-  /// Whether a file that was there has the disk's size.
-  private boolean fits(Session session, LiveDisk disk, Plan plan) throws LibvirtException {
+  /// Whether what was there has the disk's size, and the buffer is one that can be had.
+  private static boolean fits(Session session, LiveDisk disk, Plan plan, String node)
+      throws LibvirtException {
+    if (plan.request().tuning().bufferBytes() > MAX_BUFFER_BYTES) {
+      return false;
+    }
     if (plan.creates()) {
       return true;
     }
     try {
-      return context.images().inspect(plan.file(), plan.format()).virtualSizeBytes()
-          == session.driver().sizes(disk.target()).capacity();
+      return session.driver().virtualSize(node) == session.driver().sizes(disk.target()).capacity();
     } catch (DriverException e) {
-      throw DriverErrors.toClient("ask the size of '%s'".formatted(plan.file()), e);
+      throw DriverErrors.toClient("ask the size of '%s'".formatted(plan.storage().location()), e);
     }
+  }
+
+  /// Whether the chain of a shallow copy is known to end: a header says so, or an empty
+  /// `<backingStore>`. Nobody says it of a raw one, or where the client's XML leaves it open.
+  private static boolean endsChain(Plan plan) {
+    return plan.request().backing().isPresent()
+        ? plan.request().backingEnds()
+        : plan.format().equals("qcow2");
   }
 
   private static MirrorSpec mirrorSpec(LiveDisk disk, BlockJob job, Plan plan) {
@@ -204,7 +240,10 @@ final class BlockCopies {
   private List<Layer> mirrorChain(Live live, LiveDisk disk, Plan plan) throws LibvirtException {
     Request request = plan.request();
     List<Layer> chain = new ArrayList<>();
-    chain.add(new Layer(live.takeIndex(), plan.file().toString(), plan.format()));
+    chain.add(new Layer(live.takeIndex(), plan.storage(), plan.format()));
+    if (plan.storage().path().isEmpty()) {
+      return chain;
+    }
     if (plan.shallow() && request.reuse()) {
       List<DiskElement.Image> beneath;
       if (request.backing().isPresent()) {
@@ -223,15 +262,20 @@ final class BlockCopies {
     return chain;
   }
 
-  private static Path destinationPath(String file) throws LibvirtException {
-    if (!file.startsWith("/")) {
+  private static Storage destination(Request request) throws LibvirtException {
+    if (request.network().isPresent()) {
+      return request.network().get();
+    }
+    if (!request.file().startsWith("/")) {
       throw ErrorCode.INVALID_ARG.because("absolute path must be used as block copy target");
     }
-    return DiskElement.path(file);
+    Path file = DiskElement.path(request.file());
+    return request.device() ? new Storage.Device(file) : new Storage.LocalFile(file);
   }
 
-  private boolean checkDestination(LiveDisk disk, Path file, Request request)
+  private boolean checkDestination(LiveDisk disk, Storage destination, Request request)
       throws LibvirtException {
+    Path file = destination.path().orElseThrow();
     Optional<ImageService.FileStatus> status = domain.upkeep().fileStatus(file);
     if (status.isEmpty()) {
       if (request.reuse() || request.device()) {
@@ -255,11 +299,13 @@ final class BlockCopies {
           "blockdev flag requested for disk %s, but file '%s' is not a block device"
               .formatted(disk.target(), file));
     }
-    if (device) {
+    if (device && !request.device()) {
+      if (!request.reuse() && request.format().filter("raw"::equals).isPresent()) {
+        throw ErrorCode.OPERATION_FAILED.because(
+            "failed to format image: 'Could not resize file: Invalid argument'");
+      }
       throw ErrorCode.INTERNAL_ERROR.because(
-          request.device()
-              ? "copying to the block device '%s' is not supported".formatted(file)
-              : "'%s' is a block device, a regular file is required".formatted(file));
+          "'%s' is a block device, a regular file is required".formatted(file));
     }
     return true;
   }
@@ -274,7 +320,9 @@ final class BlockCopies {
       if (job != null) {
         inUse.addAll(job.mirror());
       }
-      if (inUse.stream().anyMatch(layer -> Path.of(layer.file()).normalize().equals(wanted))) {
+      if (inUse.stream()
+          .flatMap(layer -> layer.storage().path().stream())
+          .anyMatch(path -> path.normalize().equals(wanted))) {
         throw ErrorCode.INTERNAL_ERROR.because(
             "'%s' is in use by disk '%s': Failed to get \"write\" lock"
                 .formatted(file, disk.target()));
@@ -288,13 +336,18 @@ final class BlockCopies {
     }
   }
 
-  private String formatOf(Request request, LiveDisk disk, Path file) throws LibvirtException {
+  private String formatOf(Request request, LiveDisk disk, Storage destination)
+      throws LibvirtException {
     if (request.format().isPresent()) {
       return request.format().get();
     }
     if (!request.reuse()) {
       return disk.active().format();
     }
+    if (destination.path().isEmpty()) {
+      return "raw";
+    }
+    Path file = destination.path().get();
     try {
       String probed = context.images().probe(file);
       Definition.checkFormat(probed, "'%s'".formatted(file));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.domain;
 
+import io.tidemark.domain.spi.Storage;
 import java.util.List;
 import java.util.Optional;
 
@@ -35,20 +36,24 @@ final class BlockCopyRequest {
       throw new LibvirtException(
           ErrorCode.NO_SOURCE, ErrorDomain.DOMAIN, "missing source information for device");
     }
-    if (!type.equals("file") && !type.equals("block")) {
-      throw ErrorCode.INTERNAL_ERROR.because(
-          "block copy to a destination of type '%s' is not supported".formatted(type));
-    }
+    checkType(type, disk.childOrNew("source"));
     XmlElement source = disk.childOrNew("source");
     if (source.child("slices").isPresent()) {
       throw ErrorCode.OPERATION_UNSUPPORTED.because(
           "creation of images with slice type='storage' is not supported");
     }
     if (source.child("encryption").isPresent()) {
-      throw ErrorCode.OPERATION_UNSUPPORTED.because(
-          "block copy to an encrypted destination is not supported");
+      String secret =
+          source
+              .childOrNew("encryption")
+              .child("secret")
+              .map(found -> found.attribute("uuid"))
+              .orElse("");
+      throw ErrorCode.NO_SECRET.in(
+          ErrorDomain.SECRET, "no secret with matching uuid '%s'".formatted(secret));
     }
     boolean device = type.equals("block");
+    Optional<Storage> network = type.equals("network") ? StorageXml.read(disk) : Optional.empty();
     String file = source.attribute(device ? "dev" : "file");
     Optional<String> format = Optional.of(element.format()).filter(text -> !text.isEmpty());
     if (format.isPresent()) {
@@ -57,13 +62,42 @@ final class BlockCopyRequest {
     Definition.checkBacking(element);
     return new BlockCopies.Request(
         file,
+        network,
         format,
         device,
         element.backing(),
+        backingEnds(disk),
         Flags.has(flags, Flags.COPY_SHALLOW),
         Flags.has(flags, Flags.COPY_REUSE_EXT),
         Flags.has(flags, Flags.COPY_TRANSIENT_JOB),
         tuning);
+  }
+
+  private static boolean backingEnds(XmlElement disk) {
+    Optional<XmlElement> store = disk.child("backingStore");
+    while (store.isPresent() && store.get().child("source").isPresent()) {
+      store = store.get().child("backingStore");
+    }
+    return store.isPresent();
+  }
+
+  private static void checkType(String type, XmlElement source) throws LibvirtException {
+    switch (type) {
+      case "file", "block", "network" -> {}
+      case "volume" ->
+          throw ErrorCode.INTERNAL_ERROR.because(
+              "storage source pool '%s' volume '%s' is not translated"
+                  .formatted(source.attribute("pool"), source.attribute("volume")));
+      case "dir" ->
+          throw new LibvirtException(
+              ErrorCode.SYSTEM_ERROR,
+              ErrorDomain.HYPERVISOR,
+              "unable to stat block copy target '%s': Function not implemented"
+                  .formatted(source.attribute("dir")));
+      default ->
+          throw ErrorCode.INTERNAL_ERROR.because(
+              "block copy to a destination of type '%s' is not supported".formatted(type));
+    }
   }
 
   private static BlockCopies.Tuning tuning(List<TypedParam> params, boolean synchronous)
@@ -161,9 +195,11 @@ final class BlockCopyRequest {
     BlockCopies.Request request =
         new BlockCopies.Request(
             base.orElseThrow(),
+            Optional.empty(),
             Flags.has(flags, Flags.REBASE_COPY_RAW) ? Optional.of("raw") : Optional.empty(),
             Flags.has(flags, Flags.REBASE_COPY_DEV),
             Optional.empty(),
+            false,
             Flags.has(flags, Flags.REBASE_SHALLOW),
             Flags.has(flags, Flags.REBASE_REUSE_EXT),
             false,

@@ -186,10 +186,15 @@ final class BlockJobs {
   private void takeEffect(Session session, LiveDisk disk, BlockJob job) {
     List<Layer> before = disk.layers();
     boolean explicitBefore = disk.explicitBacking();
+    boolean terminatedBefore = disk.terminated();
     List<Layer> after = job.change().after(before);
+    if (job.change() instanceof ChainChange.Copy copy && !copy.sharesBacking()) {
+      disk.terminated(copy.terminated());
+    }
     disk.replaceChain(after, explicitAfter(job.change(), explicitBefore, after));
     job.phase(BlockJob.Phase.CHANGED);
     if (!commit(session, job)) {
+      disk.terminated(terminatedBefore);
       disk.replaceChain(before, explicitBefore);
       return;
     }
@@ -199,6 +204,7 @@ final class BlockJobs {
       // The guest reads and writes the old chain: take the commit back before it goes on.
       LOG.log(Level.ERROR, "%s: job %s: not finalized".formatted(domain.name(), job.id()), e);
       job.fail(DriverErrors.reason(e));
+      disk.terminated(terminatedBefore);
       disk.replaceChain(before, explicitBefore);
       takeBack(session, job);
       return;
@@ -216,7 +222,8 @@ final class BlockJobs {
     return switch (change) {
       case ChainChange.Copy copy -> copy.sharesBacking() ? before : copy.mirror().size() == 1;
       case ChainChange.ActiveCommit _ -> before || after.size() == 1;
-      case ChainChange.Pull _, ChainChange.Commit _ -> before;
+      case ChainChange.Pull pull -> before || pull.base().isEmpty();
+      case ChainChange.Commit _ -> before;
     };
   }
 
@@ -291,20 +298,20 @@ final class BlockJobs {
     DiskElement element = persistent.get();
     Optional<XmlElement> chain =
         disk.explicitBacking()
-            ? Optional.of(DomainXml.backingStore(disk.layers(), false))
+            ? DomainXml.backingStore(disk.layers(), false, disk.terminated())
             : Optional.empty();
     switch (job.change()) {
       case ChainChange.Copy copy -> {
         if (!copy.updatesDefinition()) {
           return;
         }
-        element.setSource(disk.active().file(), disk.active().format());
+        element.setSource(disk.active().storage(), disk.active().format());
         if (!copy.sharesBacking()) {
           element.setBacking(chain);
         }
       }
       case ChainChange.ActiveCommit _ -> {
-        element.setSource(disk.active().file(), disk.active().format());
+        element.setSource(disk.active().storage(), disk.active().format());
         element.setBacking(chain);
       }
       case ChainChange.Pull _, ChainChange.Commit _ -> {

@@ -111,6 +111,7 @@ final class ChainJobs {
   /// @return the job that was started
   BlockJob commit(Session session, String diskName, CommitRequest request) throws LibvirtException {
     LiveDisk disk = session.live().disk(diskName);
+    BlockJobs.checkSupported(disk);
     List<Layer> layers = disk.layers();
     ChainLookup lookup = new ChainLookup(context.images(), disk.target(), layers);
     int top =
@@ -123,7 +124,6 @@ final class ChainJobs {
     } else {
       base = lookup.find(request.base(), top);
     }
-    BlockJobs.checkSupported(disk);
     checkPlaces(disk, request, top, base);
     BlockJobs.checkIdle(disk, session.live());
     Layer kept = layers.get(base);
@@ -163,7 +163,7 @@ final class ChainJobs {
       throws LibvirtException {
     List<Layer> layers = disk.layers();
     if (!disk.hasMedium()) {
-      throw ErrorCode.INVALID_ARG.because(
+      throw ErrorCode.CONFIG_UNSUPPORTED.because(
           "disk %s has no source file to be committed".formatted(disk.target()));
     }
     if (top == 0 && !request.active()) {

@@ -23,6 +23,9 @@ final class Chains {
   /// The chain of a disk, active layer first: as its definition says, or as the headers do.
   List<DiskElement.Image> of(DiskElement disk) throws LibvirtException {
     String file = disk.source().orElseThrow();
+    if (disk.storage().orElseThrow().path().isEmpty()) {
+      return List.of(new DiskElement.Image(file, disk.format())); // raw: it stands on nothing
+    }
     requireFile(file, Optional.empty());
     Optional<List<DiskElement.Image>> given = disk.backing();
     if (given.isEmpty()) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.domain;
 
+import io.tidemark.domain.spi.Storage;
 import java.math.BigInteger;
 import java.util.ArrayList;
 import java.util.HashMap;
@@ -346,14 +347,10 @@ final class Definition {
           ErrorDomain.DOMAIN,
           "missing target information for device " + disk.source().orElse(""));
     }
-    if (!element.attribute("type").equals("file")) {
-      throw ErrorCode.CONFIG_UNSUPPORTED.because(
-          "disk '%s': type '%s' is not supported, only 'file' is"
-              .formatted(target, element.attribute("type")));
-    }
+    Optional<Storage> storage = StorageXml.read(element);
     boolean removable =
         element.attribute("device").equals("cdrom") || element.attribute("device").equals("floppy");
-    if (disk.source().isEmpty()) {
+    if (storage.isEmpty()) {
       if (!removable) {
         throw new LibvirtException(
             ErrorCode.NO_SOURCE,
@@ -361,9 +358,6 @@ final class Definition {
             "missing source information for device " + target);
       }
       element.removeChildren("source");
-    }
-    if (disk.source().isPresent()) {
-      DiskElement.path(disk.source().get());
     }
     fillBus(element, disk);
     fillFormat(element, disk);
@@ -412,6 +406,12 @@ final class Definition {
       driver.attribute("type", "raw");
     }
     checkFormat(driver.attribute("type"), "disk '%s'".formatted(disk.target()));
+    if (disk.storage().filter(Storage.Nbd.class::isInstance).isPresent()
+        && !driver.attribute("type").equals("raw")) {
+      throw ErrorCode.CONFIG_UNSUPPORTED.because(
+          "disk '%s': format '%s' over a network is not supported, only 'raw' is"
+              .formatted(disk.target(), driver.attribute("type")));
+    }
   }
 
   /// Refuses a format that libvirt does not know, or that is not handled here.

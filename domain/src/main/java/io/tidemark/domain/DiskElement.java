@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.domain;
 
+import io.tidemark.domain.spi.Storage;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -53,12 +54,18 @@ final class DiskElement {
     return element.attribute("device");
   }
 
-  /// The active layer's path; empty for a drive without medium.
+  /// The active layer's path, or URI; empty for a drive without medium.
   Optional<String> source() {
-    return element
-        .child("source")
-        .map(source -> source.attribute("file"))
-        .filter(file -> !file.isEmpty());
+    return storage().map(Storage::location);
+  }
+
+  /// Where the active layer lies; empty for a drive without medium. The document has been checked.
+  Optional<Storage> storage() {
+    try {
+      return StorageXml.read(element);
+    } catch (LibvirtException _) {
+      return Optional.empty();
+    }
   }
 
   String format() {
@@ -112,7 +119,12 @@ final class DiskElement {
 
   /// Makes this the active layer, as a pivot does.
   void setSource(String file, String format) {
-    element.childOrNew("source").attribute("file", file);
+    setSource(new Storage.LocalFile(Path.of(file)), format);
+  }
+
+  /// Makes this the active layer, as a pivot does.
+  void setSource(Storage storage, String format) {
+    StorageXml.write(element, storage);
     element.childOrNew("driver").attribute("type", format);
     order();
   }

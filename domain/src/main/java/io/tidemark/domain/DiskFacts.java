@@ -4,6 +4,9 @@ package io.tidemark.domain;
 import io.tidemark.domain.spi.DriveStatistics;
 import io.tidemark.domain.spi.DriverException;
 import io.tidemark.domain.spi.ImageSizes;
+import io.tidemark.domain.spi.Storage;
+import java.nio.ByteBuffer;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
@@ -47,6 +50,99 @@ final class DiskFacts {
         .filter(
             disk -> disk.target().equals(name) || disk.source().filter(name::equals).isPresent())
         .findFirst();
+  }
+
+  private static final long MAX_KIB = (1L << 54) - 1;
+  private static final long SECTOR = 512;
+
+  /// Most bytes of one peek, the protocol's limit.
+  private static final int MAX_PEEK_BYTES = 4 << 20;
+
+  /// The size that virDomainBlockResize means.
+  static long bytes(long size, boolean inBytes) throws LibvirtException {
+    if (inBytes) {
+      return size;
+    }
+    if (size < 0 || size > MAX_KIB) {
+      throw ErrorCode.OVERFLOW.because("size must be less than " + MAX_KIB);
+    }
+    return size << 10;
+  }
+
+  void resize(String name, long bytes) throws LibvirtException {
+    Session session = domain.requireActive();
+    LiveDisk disk =
+        session
+            .live()
+            .find(name)
+            .orElseThrow(() ->
+                ErrorCode.INVALID_ARG.because(
+                    "disk '%s' was not found in the domain config".formatted(name)));
+    if (!disk.hasMedium() || disk.element().readOnly()) {
+      throw ErrorCode.OPERATION_UNSUPPORTED.because(
+          "can't resize empty or readonly disk '%s'".formatted(disk.target()));
+    }
+    if (bytes < 0 || bytes > Long.MAX_VALUE - SECTOR) {
+      throw ErrorCode.INTERNAL_ERROR.because(
+          "a size of %s bytes is too large".formatted(Long.toUnsignedString(bytes)));
+    }
+    try {
+      session.driver().resize(disk.target(), (bytes + SECTOR - 1) / SECTOR * SECTOR);
+    } catch (DriverException e) {
+      throw DriverErrors.toClient("resize disk '%s'".formatted(disk.target()), e);
+    }
+  }
+
+  ByteBuffer peek(String name, long offset, int size) throws LibvirtException {
+    Optional<Session> session = domain.runningSession();
+    Optional<DiskElement> disk =
+        session.isPresent()
+            ? session.get().live().find(name).map(LiveDisk::element)
+            : definedDisk(name);
+    DiskElement found =
+        disk.orElseThrow(
+            () -> ErrorCode.INVALID_ARG.because("disk '%s' not found in domain".formatted(name)));
+    String format = found.source().isPresent() ? found.format() : "none";
+    if (!format.equals("raw")) {
+      throw ErrorCode.OPERATION_UNSUPPORTED.because(
+          "peeking is only supported for disk with 'raw' format not '%s'".formatted(format));
+    }
+    Path file =
+        found
+            .storage()
+            .flatMap(Storage::path)
+            .orElseThrow(() ->
+                ErrorCode.OPERATION_UNSUPPORTED.because(
+                    "peeking is not supported for the network disk '%s'".formatted(name)));
+    if (size < 0 || size > MAX_PEEK_BYTES) {
+      throw ErrorCode.INVALID_ARG.because(
+          "size %s is larger than %d bytes"
+              .formatted(Integer.toUnsignedString(size), MAX_PEEK_BYTES));
+    }
+    if (size == 0) {
+      throw new LibvirtException(
+          ErrorCode.SYSTEM_ERROR,
+          ErrorDomain.STORAGE,
+          "cannot read header '%s': Invalid argument".formatted(file));
+    }
+    ByteBuffer bytes = read(file, offset, size);
+    if (bytes.remaining() < size) {
+      throw ErrorCode.INVALID_ARG.because(
+          "'%s' starting from %s has only %d bytes available"
+              .formatted(name, Long.toUnsignedString(offset), bytes.remaining()));
+    }
+    return bytes;
+  }
+
+  private ByteBuffer read(Path file, long offset, int size) throws LibvirtException {
+    if (offset < 0) {
+      return ByteBuffer.allocate(0);
+    }
+    try {
+      return context.images().peek(file, offset, size);
+    } catch (DriverException e) {
+      throw DriverErrors.toClient("read '%s'".formatted(file), e);
+    }
   }
 
   /// The target of a disk of a domain that does not run.

@@ -2,6 +2,7 @@
 package io.tidemark.domain;
 
 import io.tidemark.domain.spi.ImageSizes;
+import java.nio.ByteBuffer;
 import java.util.List;
 import java.util.Optional;
 import java.util.UUID;
@@ -251,6 +252,24 @@ public final class Domain {
       }
       life.chainJobs().commit(running.get(), disk, request);
     });
+  }
+
+  /// virDomainBlockResize.
+  ///
+  /// @param size KiB, or bytes with `RESIZE_BYTES`; as the wire has it, unsigned
+  public void blockResize(String disk, long size, int flags) throws LibvirtException {
+    Flags.check(flags, Flags.RESIZE_BYTES, "qemuDomainBlockResize");
+    long bytes = DiskFacts.bytes(size, Flags.has(flags, Flags.RESIZE_BYTES));
+    run(() -> facts.resize(disk, bytes));
+  }
+
+  /// virDomainBlockPeek: bytes of a raw disk, running or not.
+  ///
+  /// @param offset as the wire has it, unsigned
+  public ByteBuffer blockPeek(String disk, long offset, int size, int flags)
+      throws LibvirtException {
+    Flags.check(flags, 0, "qemuDomainBlockPeek");
+    return life.locked(() -> facts.peek(disk, offset, size));
   }
 
   /// virDomainBlockJobAbort. Without ASYNC it returns when the job is over.

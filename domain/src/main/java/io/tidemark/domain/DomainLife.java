@@ -575,8 +575,12 @@ final class DomainLife {
     event(new DomainEvent.LifecycleChanged(ref(), change));
   }
 
+  /// Told by path too, where the disk has one.
   void blockJobEvent(LiveDisk disk, BlockJobType type, BlockJobStatus status) {
-    blockJobEvent(disk.target(), disk.active().file(), type, status);
+    if (disk.active().storage().path().isPresent()) {
+      event(new DomainEvent.BlockJob(ref(), disk.active().file(), type, status));
+    }
+    event(new DomainEvent.BlockJob2(ref(), disk.target(), type, status));
   }
 
   void blockJobEvent(String target, String path, BlockJobType type, BlockJobStatus status) {

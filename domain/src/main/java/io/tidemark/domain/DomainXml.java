@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.domain;
 
+import io.tidemark.domain.spi.Storage;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -43,7 +44,7 @@ final class DomainXml {
       if (disk.hasMedium()) {
         element.childOrNew("source").attribute("index", disk.active().index());
         if (chains) {
-          shown.setBacking(Optional.of(backingStore(disk.layers(), true)));
+          shown.setBacking(backingStore(disk.layers(), true, disk.terminated()));
           BlockJob job = disk.job();
           if (job != null && job.phase() != BlockJob.Phase.CHANGED) {
             mirror(job).ifPresent(element::add);
@@ -56,21 +57,23 @@ final class DomainXml {
     }
   }
 
-  /// The `<backingStore>` of a chain's first layer; empty when there is nothing beneath.
-  static XmlElement backingStore(List<Layer> chain, boolean indexes) {
-    XmlElement store = new XmlElement("backingStore");
-    if (chain.size() > 1) {
-      List<Layer> beneath = chain.subList(1, chain.size());
-      Layer layer = beneath.getFirst();
-      store.attribute("type", "file");
-      if (indexes) {
-        store.attribute("index", layer.index());
-      }
-      store.add("format").attribute("type", layer.format());
-      store.add("source").attribute("file", layer.file());
-      store.add(backingStore(beneath, indexes));
+  /// The `<backingStore>` of a chain's first layer: an empty one ends the chain.
+  ///
+  /// @param terminated whether the chain is known to end; if not, its last layer has none
+  static Optional<XmlElement> backingStore(List<Layer> chain, boolean indexes, boolean terminated) {
+    if (chain.size() == 1) {
+      return terminated ? Optional.of(new XmlElement("backingStore")) : Optional.empty();
     }
-    return store;
+    List<Layer> beneath = chain.subList(1, chain.size());
+    Layer layer = beneath.getFirst();
+    XmlElement store = new XmlElement("backingStore").attribute("type", "");
+    if (indexes) {
+      store.attribute("index", layer.index());
+    }
+    store.add("format").attribute("type", layer.format());
+    StorageXml.write(store, layer.storage());
+    backingStore(beneath, indexes, terminated).ifPresent(store::add);
+    return Optional.of(store);
   }
 
   /// What a job that pivots shows in its disk.
@@ -78,7 +81,7 @@ final class DomainXml {
     return switch (job.change()) {
       case ChainChange.Copy copy -> Optional.of(copyMirror(job, copy));
       case ChainChange.ActiveCommit commit -> {
-        XmlElement mirror = new XmlElement("mirror").attribute("type", "file");
+        XmlElement mirror = new XmlElement("mirror").attribute("type", "");
         state(mirror, "active-commit", job);
         yield Optional.of(image(mirror, commit.base()));
       }
@@ -88,15 +91,14 @@ final class DomainXml {
 
   private static XmlElement copyMirror(BlockJob job, ChainChange.Copy copy) {
     Layer top = copy.mirror().getFirst();
-    XmlElement mirror =
-        new XmlElement("mirror")
-            .attribute("type", "file")
-            .attribute("file", top.file())
-            .attribute("format", top.format());
+    XmlElement mirror = new XmlElement("mirror").attribute("type", "");
+    if (top.storage() instanceof Storage.LocalFile) {
+      mirror.attribute("file", top.file()).attribute("format", top.format());
+    }
     state(mirror, "copy", job);
     image(mirror, top);
-    if (copy.terminated()) {
-      mirror.add(backingStore(copy.mirror(), true));
+    if (!copy.sharesBacking()) {
+      backingStore(copy.mirror(), true, copy.terminated()).ifPresent(mirror::add);
     }
     return mirror;
   }
@@ -111,7 +113,8 @@ final class DomainXml {
 
   private static XmlElement image(XmlElement mirror, Layer layer) {
     mirror.add("format").attribute("type", layer.format());
-    mirror.add("source").attribute("file", layer.file()).attribute("index", layer.index());
+    StorageXml.write(mirror, layer.storage());
+    mirror.childOrNew("source").attribute("index", layer.index());
     return mirror;
   }
 

@@ -21,6 +21,7 @@ public enum ErrorCode {
   NO_DOMAIN(42, "Domain not found: "),
   AUTH_FAILED(45),
   OPERATION_INVALID(55, "Requested operation is not valid: "),
+  NO_SECRET(66, "Secret not found: "),
   CONFIG_UNSUPPORTED(67, "unsupported configuration: "),
   OPERATION_TIMEOUT(68, "Timed out during operation: "),
   NO_DOMAIN_SNAPSHOT(72, "Domain snapshot not found: "),

@@ -10,6 +10,7 @@ public enum ErrorDomain {
   HYPERVISOR(10),
   STORAGE(18),
   DOMAIN(20),
+  SECRET(30),
   DOMAIN_SNAPSHOT(35),
   DOMAIN_CHECKPOINT(69);
 

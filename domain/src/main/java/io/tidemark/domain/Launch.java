@@ -3,7 +3,6 @@ package io.tidemark.domain;
 
 import io.tidemark.domain.spi.DriveSpec;
 import io.tidemark.domain.spi.LaunchSpec;
-import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 
@@ -29,7 +28,10 @@ final class Launch {
         next++;
       } else {
         for (DiskElement.Image image : context.chains().of(element)) {
-          layers.add(new Layer(next, image.file(), image.format()));
+          layers.add(
+              layers.isEmpty()
+                  ? new Layer(next, element.storage().orElseThrow(), image.format())
+                  : new Layer(next, image.file(), image.format()));
           next++;
         }
       }
@@ -45,8 +47,7 @@ final class Launch {
     int next = 1;
     for (DiskElement disk : definition.disks()) {
       if (disk.source().isPresent()) {
-        Path file = DiskElement.path(disk.source().get());
-        Layer layer = new Layer(next, file.toString(), disk.format());
+        Layer layer = new Layer(next, disk.storage().orElseThrow(), disk.format());
         next++;
         drives.add(
             new DriveSpec(

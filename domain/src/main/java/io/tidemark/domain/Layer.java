@@ -2,6 +2,7 @@
 package io.tidemark.domain;
 
 import io.tidemark.domain.spi.NodeSpec;
+import io.tidemark.domain.spi.Storage;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Optional;
@@ -10,9 +11,21 @@ import java.util.Optional;
 ///
 /// @param index the number that clients see as `<source index>` and in `vda[N]`; never used twice
 ///   in one run of the domain
-/// @param file absolute path
+/// @param storage where it lies
 /// @param format `raw` or `qcow2`
-record Layer(int index, String file, String format) {
+record Layer(int index, Storage storage, String format) {
+  /// In a regular file.
+  ///
+  /// @param file absolute path
+  Layer(int index, String file, String format) {
+    this(index, new Storage.LocalFile(Path.of(file)), format);
+  }
+
+  /// What clients and messages call it: a path, or a URI.
+  String file() {
+    return storage.location();
+  }
+
   String nodeName() {
     return nodeName(index);
   }
@@ -29,23 +42,29 @@ record Layer(int index, String file, String format) {
         chain.size() > 1
             ? Optional.of(nodes(chain.subList(1, chain.size()), true))
             : Optional.empty();
-    return new NodeSpec(top.nodeName(), Path.of(top.file()), top.format(), readOnly, backing);
+    return new NodeSpec(top.nodeName(), top.storage(), top.format(), readOnly, backing);
   }
 
   static XmlElement toXml(Layer layer) {
-    return new XmlElement("layer")
-        .attribute("index", layer.index)
-        .attribute("file", layer.file)
-        .attribute("format", layer.format);
+    XmlElement element =
+        new XmlElement("layer").attribute("index", layer.index).attribute("format", layer.format);
+    StorageXml.write(element, layer.storage);
+    return element;
   }
 
+  /// @throws IllegalArgumentException when it cannot be understood
   static List<Layer> allOf(XmlElement parent) {
-    return parent.children("layer").stream()
-        .map(layer ->
-            new Layer(
-                Integer.parseInt(layer.attribute("index")),
-                layer.attribute("file"),
-                layer.attribute("format")))
-        .toList();
+    return parent.children("layer").stream().map(Layer::ofXml).toList();
+  }
+
+  private static Layer ofXml(XmlElement layer) {
+    int index = Integer.parseInt(layer.attribute("index"));
+    Storage storage;
+    try {
+      storage = StorageXml.read(layer).orElseThrow();
+    } catch (LibvirtException e) {
+      throw new IllegalArgumentException("layer " + index + ": " + e.getMessage(), e);
+    }
+    return new Layer(index, storage, layer.attribute("format"));
   }
 }

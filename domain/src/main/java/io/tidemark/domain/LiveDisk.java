@@ -3,6 +3,7 @@ package io.tidemark.domain;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
 import org.jspecify.annotations.Nullable;
 
 /// A disk of a running domain: its element in the live definition, the chain the driver has open,
@@ -11,6 +12,7 @@ final class LiveDisk {
   private final DiskElement element;
   private List<Layer> layers;
   private boolean explicitBacking;
+  private boolean terminated = true;
   // Null while the disk has no block job.
   private @Nullable BlockJob job;
 
@@ -51,6 +53,15 @@ final class LiveDisk {
     return explicitBacking;
   }
 
+  /// Whether the chain is known to end with its last layer; a client may have left that open.
+  boolean terminated() {
+    return terminated;
+  }
+
+  void terminated(boolean known) {
+    terminated = known;
+  }
+
   @Nullable BlockJob job() {
     return job;
   }
@@ -83,10 +94,8 @@ final class LiveDisk {
   void replaceChain(List<Layer> chain, boolean explicit) {
     layers = List.copyOf(chain);
     explicitBacking = explicit;
-    element.setSource(active().file(), active().format());
+    element.setSource(active().storage(), active().format());
     element.setBacking(
-        explicit
-            ? java.util.Optional.of(DomainXml.backingStore(chain, false))
-            : java.util.Optional.empty());
+        explicit ? DomainXml.backingStore(chain, false, terminated) : Optional.empty());
   }
 }

@@ -55,7 +55,8 @@ final class LiveRecord {
       XmlElement element =
           root.add("disk")
               .attribute("target", disk.target())
-              .attribute("explicitBacking", disk.explicitBacking() ? "yes" : "no");
+              .attribute("explicitBacking", disk.explicitBacking() ? "yes" : "no")
+              .attribute("terminated", disk.terminated() ? "yes" : "no");
       disk.layers().forEach(layer -> element.add(Layer.toXml(layer)));
       BlockJob job = disk.job();
       if (job != null) {
@@ -115,6 +116,7 @@ final class LiveRecord {
       LiveDisk disk =
           new LiveDisk(
               element, Layer.allOf(saved), saved.attribute("explicitBacking").equals("yes"));
+      disk.terminated(!saved.attribute("terminated").equals("no"));
       saved.child("job").ifPresent(job -> disk.job(JobRecord.read(job)));
       disks.add(disk);
     }

@@ -543,6 +543,18 @@ final class FakeDriver implements DomainDriver {
     }
 
     @Override
+    public void resize(String target, long bytes) throws DriverException {
+      call("resize " + target + " " + bytes);
+    }
+
+    @Override
+    public long virtualSize(String node) throws DriverException {
+      call("virtualSize " + node);
+      NodeSpec spec = requireNonNull(nodes.get(node));
+      return view.open(spec.file(), spec.format()).size();
+    }
+
+    @Override
     public void suspend() throws DriverException {
       call("suspend");
       paused = true;

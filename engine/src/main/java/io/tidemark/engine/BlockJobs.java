@@ -91,15 +91,16 @@ record BlockJobs(Transaction.Room room) {
     NodeGraph.Node top = drive.top();
     room.jobs().requireFree(spec.jobId(), drive, top);
     requireSpeed(spec.jobId(), spec.bandwidthBytesPerSecond());
-    if (top.format().readOnly()) {
-      throw DriverErrors.generic("node " + top.name() + " is read-only");
-    }
     Optional<NodeGraph.Node> base = Optional.empty();
     Optional<BackingReference> reference = Optional.empty();
     if (spec.baseNode().isPresent()) {
       NodeGraph.Node node = beneath(top, spec.baseNode().get());
       base = Optional.of(node);
       reference = Optional.of(reference(spec.backingName(), node));
+    }
+    boolean readOnly = top.format().readOnly() && top.backing().isPresent();
+    if (readOnly) {
+      reopenWritable(top);
     }
     var job =
         new StreamJob(
@@ -114,13 +115,18 @@ record BlockJobs(Transaction.Room room) {
                 JobClock.SYSTEM));
     start(
         new JobTable.Entry(
-            job, JobState.Kind.STREAM, drive, top, Optional.empty(), new Shortening(top, base)),
+            job,
+            JobState.Kind.STREAM,
+            drive,
+            top,
+            Optional.empty(),
+            new Shortening(top, base, readOnly)),
         job::start);
   }
 
   private static BackingReference reference(Optional<String> name, NodeGraph.Node node) {
     return new BackingReference(
-        name.orElse(node.spec().file().toString()), Optional.of(node.spec().format()));
+        name.orElse(node.spec().storage().location()), Optional.of(node.spec().format()));
   }
 
   private NodeGraph.Node beneath(NodeGraph.Node top, String name) throws DriverException {
@@ -142,11 +148,7 @@ record BlockJobs(Transaction.Room room) {
     NodeGraph.Node base = beneath(top, spec.baseNode());
     room.jobs().requireFree(spec.jobId(), drive, base);
     requireSpeed(spec.jobId(), spec.bandwidthBytesPerSecond());
-    try {
-      base.format().reopen(false);
-    } catch (BlockException e) {
-      throw DriverErrors.of(e);
-    }
+    reopenWritable(base);
     boolean started = false;
     try {
       Optional<BitmapStore> bitmaps = base.format().bitmapStore();
@@ -229,6 +231,14 @@ record BlockJobs(Transaction.Room room) {
     }
   }
 
+  private static void reopenWritable(NodeGraph.Node node) throws DriverException {
+    try {
+      node.format().reopen(false);
+    } catch (BlockException e) {
+      throw DriverErrors.of(e);
+    }
+  }
+
   private static void readOnlyAgain(NodeGraph.Node node) {
     try {
       node.format().reopen(true);
@@ -263,8 +273,17 @@ record BlockJobs(Transaction.Room room) {
   }
 
   /// The top stands on the base alone.
-  private record Shortening(NodeGraph.Node top, Optional<NodeGraph.Node> base)
+  ///
+  /// @param readOnly the top is writable for the job only
+  private record Shortening(NodeGraph.Node top, Optional<NodeGraph.Node> base, boolean readOnly)
       implements JobTable.Effect {
+    @Override
+    public void forgotten() {
+      if (readOnly) {
+        readOnlyAgain(top);
+      }
+    }
+
     @Override
     public void after() {
       top.standsOn(base);

@@ -229,6 +229,18 @@ final class DriveBitmaps {
     inconsistent.remove(name);
   }
 
+  /// Brings the bitmaps in memory to the drive's size; the image has its own words for them. Only
+  /// with the drive drained.
+  void resize() {
+    for (DirtyBitmap bitmap : drive.bitmaps()) {
+      boolean enabled = bitmap.enabled();
+      Optional<DirtyBitmap> _ = drive.removeBitmap(bitmap.name());
+      DirtyBitmap resized = bitmap.resized(drive.virtualSize());
+      resized.setEnabled(enabled);
+      drive.addBitmap(resized);
+    }
+  }
+
   /// The first half of a pivot, before the drive is re-pointed: the persistent bitmaps' names go
   /// into the image that is to be the top, in use. An image that refuses a name keeps none of that
   /// bitmap until [#store]: the guest is not stopped for that, and a crash then leaves the bitmap

@@ -295,6 +295,19 @@ final class EmbeddedDomain implements RunningDomain {
     return drive(target).sizes();
   }
 
+  @Override
+  public synchronized void resize(String target, long bytes) throws DriverException {
+    GuestDrive drive = drive(target);
+    jobs.requireIdle(drive);
+    drive.resize(bytes);
+  }
+
+  @Override
+  public synchronized long virtualSize(String node) throws DriverException {
+    requireRunning();
+    return graph.get(node).format().virtualSize();
+  }
+
   /// Suspending twice is harmless.
   @Override
   public synchronized void suspend() throws DriverException {

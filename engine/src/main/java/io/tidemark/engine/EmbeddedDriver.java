@@ -51,7 +51,11 @@ public final class EmbeddedDriver implements DomainDriver {
       }
       if (drive.top().readOnly() && !drive.readOnly()) {
         throw DriverErrors.generic(
-            "disk " + drive.target() + ": " + drive.top().file() + " is read-only, the disk not");
+            "disk "
+                + drive.target()
+                + ": "
+                + drive.top().storage().location()
+                + " is read-only, the disk not");
       }
       for (Optional<NodeSpec> node = Optional.of(drive.top());
           node.isPresent();
@@ -65,11 +69,16 @@ public final class EmbeddedDriver implements DomainDriver {
     if (!FORMATS.contains(node.format())) {
       throw new DriverException(
           Kind.UNSUPPORTED,
-          "disk " + drive.target() + ": format " + node.format() + " of " + node.file());
+          "disk "
+              + drive.target()
+              + ": format "
+              + node.format()
+              + " of "
+              + node.storage().location());
     }
-    if (!node.file().isAbsolute()) {
+    if (node.storage().path().filter(path -> !path.isAbsolute()).isPresent()) {
       throw DriverErrors.generic(
-          "disk " + drive.target() + ": " + node.file() + " is not an absolute path");
+          "disk " + drive.target() + ": " + node.storage().location() + " is not an absolute path");
     }
   }
 

@@ -19,12 +19,15 @@ import io.tidemark.linux.Errno;
 import io.tidemark.linux.Folders;
 import io.tidemark.linux.LinuxException;
 import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
 import java.nio.file.AccessDeniedException;
 import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.FileSystemException;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.nio.file.attribute.BasicFileAttributes;
 import java.time.Instant;
 import java.util.ArrayList;
@@ -246,6 +249,25 @@ public final class EngineImageService implements ImageService {
     }
   }
 
+  @Override
+  public ByteBuffer peek(Path file, long offset, int length) throws DriverException {
+    requireThere(file);
+    ByteBuffer bytes = ByteBuffer.allocate(length);
+    try (FileChannel channel = FileChannel.open(file, StandardOpenOption.READ)) {
+      long at = offset;
+      while (bytes.hasRemaining()) {
+        int count = channel.read(bytes, at);
+        if (count < 0) {
+          break;
+        }
+        at += count;
+      }
+    } catch (IOException e) {
+      throw DriverErrors.of(file + ": cannot be read", e);
+    }
+    return bytes.flip();
+  }
+
   /// Where the file system cannot rename without replacing, a second name is made, which fails when
   /// the name is taken, and the first one removed: a crash between the two leaves both names for
   /// the one complete file.
@@ -303,7 +325,7 @@ public final class EngineImageService implements ImageService {
 
   private FormatNode open(Path file, String format) throws BlockException, DriverException {
     requireThere(file);
-    return opener.openLayer(file, format, OpenOptions.forceShare());
+    return opener.openLayer(HostImages.of(file), Optional.of(format), OpenOptions.forceShare());
   }
 
   private static void requireThere(Path file) throws DriverException {

@@ -6,6 +6,7 @@ import io.tidemark.block.BlockException;
 import io.tidemark.block.Drive;
 import io.tidemark.block.FormatNode;
 import io.tidemark.block.IoStatistics;
+import io.tidemark.block.ResizeOptions;
 import io.tidemark.domain.spi.DriveSpec;
 import io.tidemark.domain.spi.DriveStatistics;
 import io.tidemark.domain.spi.DriverException;
@@ -81,6 +82,20 @@ final class GuestDrive {
     top.release();
     top = next;
     bitmaps.moveTo(storeOf(next));
+  }
+
+  /// Sets the size of the top image, and of the bitmaps. The guest's requests are held meanwhile.
+  void resize(long bytes) throws DriverException {
+    try (Drive.Drained _ = drive.drain()) {
+      if (bytes == drive.virtualSize()) {
+        return;
+      }
+      top.format().resize(bytes, ResizeOptions.ANY);
+      bitmaps.resize();
+      top.format().flush();
+    } catch (BlockException e) {
+      throw DriverErrors.of(e);
+    }
   }
 
   void flush() throws DriverException {

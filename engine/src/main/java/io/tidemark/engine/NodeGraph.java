@@ -164,7 +164,7 @@ final class NodeGraph {
     if (fresh.size() > ImageOpener.MAX_DEPTH || nodes.size() + fresh.size() > MAX_NODES) {
       throw new DriverException(
           Kind.UNSUPPORTED,
-          spec.file()
+          spec.storage().location()
               + ": a chain of "
               + fresh.size()
               + " images, at most "
@@ -182,18 +182,24 @@ final class NodeGraph {
         (spec.readOnly() ? OpenOptions.reading() : OpenOptions.readWrite()).withRunDir(logDir);
     if (backing.isPresent() && spec.format().equals("raw")) {
       throw DriverErrors.generic(
-          "node " + spec.name() + ": " + spec.file() + " is raw and has no backing file");
+          "node "
+              + spec.name()
+              + ": "
+              + spec.storage().location()
+              + " is raw and has no backing file");
     }
     try {
-      FormatNode format = opener.openLayer(spec.file(), spec.format(), options);
+      FormatNode format =
+          opener.openLayer(HostImages.of(spec.storage()), Optional.of(spec.format()), options);
       backing.ifPresent(beneath -> {
         format.attachBacking(beneath.format());
         beneath.use();
       });
       return new Node(spec, format, backing);
     } catch (BlockException e) {
-      if (Files.notExists(spec.file())) {
-        throw new DriverException(Kind.MISSING_FILE, spec.file() + ": no such file", e);
+      if (spec.storage().path().filter(Files::notExists).isPresent()) {
+        throw new DriverException(
+            Kind.MISSING_FILE, spec.storage().location() + ": no such file", e);
       }
       throw DriverErrors.of(e);
     }

@@ -138,7 +138,7 @@ final class Transaction {
     }
     if (overlay.format().virtualSize() != drive.drive().virtualSize()) {
       throw DriverErrors.generic(
-          overlay.spec().file()
+          overlay.spec().storage().location()
               + ": an overlay of "
               + overlay.format().virtualSize()
               + " bytes over a disk of "
@@ -269,7 +269,7 @@ final class Transaction {
         && image.information().clusterSize() > BACKUP_GRANULARITY) {
       throw new DriverException(
           Kind.UNSUPPORTED,
-          node.spec().file()
+          node.spec().storage().location()
               + ": clusters of "
               + image.information().clusterSize()
               + " bytes, an incremental backup needs at most "

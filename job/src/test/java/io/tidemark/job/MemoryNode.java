@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.job;
 
+import io.tidemark.block.BackingReference;
 import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.Extent;
 import io.tidemark.block.ExtentVisitor;
+import io.tidemark.block.FormatNode;
+import io.tidemark.block.ReadOnlyNodeException;
 import io.tidemark.block.ZeroMode;
 import java.nio.ByteBuffer;
 import java.util.Arrays;
@@ -13,7 +16,7 @@ import java.util.concurrent.atomic.AtomicLong;
 
 /// A layer in memory, in units of 4 KiB, that counts what is asked of it and can be made to fail,
 /// to be slow, or to hang.
-final class MemoryNode implements BlockNode {
+final class MemoryNode implements FormatNode {
   static final int UNIT = 4096;
 
   enum Request {
@@ -21,7 +24,8 @@ final class MemoryNode implements BlockNode {
     WRITE,
     ZERO,
     DISCARD,
-    FLUSH
+    FLUSH,
+    HEADER
   }
 
   /// Runs before each request, without a lock; may throw, and may take its time.
@@ -37,7 +41,12 @@ final class MemoryNode implements BlockNode {
   private final String name;
   private final byte[] bytes;
   private final Extent.State[] states;
-  private final Optional<BlockNode> backing;
+  private volatile Optional<BlockNode> backing;
+
+  /// What its header would record.
+  volatile Optional<BackingReference> reference = Optional.empty();
+
+  volatile boolean readOnly;
 
   MemoryNode(String name, int size, Optional<BlockNode> backing) {
     this.name = name;
@@ -63,7 +72,48 @@ final class MemoryNode implements BlockNode {
 
   @Override
   public boolean readOnly() {
-    return false;
+    return readOnly;
+  }
+
+  @Override
+  public void reopen(boolean wantReadOnly) {
+    readOnly = wantReadOnly;
+  }
+
+  @Override
+  public String format() {
+    return "memory";
+  }
+
+  @Override
+  public BlockNode file() {
+    return this;
+  }
+
+  @Override
+  public Optional<BackingReference> backingReference() {
+    return reference;
+  }
+
+  @Override
+  public void changeBacking(Optional<BackingReference> newBacking) throws BlockException {
+    if (readOnly) {
+      throw new ReadOnlyNodeException(name + " is read-only");
+    }
+    hook.before(Request.HEADER, 0, 0);
+    reference = newBacking;
+  }
+
+  @Override
+  public void attachBacking(BlockNode node) {
+    backing = Optional.of(node);
+  }
+
+  @Override
+  public Optional<BlockNode> detachBacking() {
+    Optional<BlockNode> was = backing;
+    backing = Optional.empty();
+    return was;
   }
 
   @Override

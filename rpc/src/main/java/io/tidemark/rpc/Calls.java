@@ -61,6 +61,9 @@ public final class Calls {
   public record BlockResize(Wire.Domain dom, String disk, long size, int flags)
       implements Flagged {}
 
+  public record BlockPeek(Wire.Domain dom, String path, long offset, int size, int flags)
+      implements Flagged {}
+
   public record BlockRebase(
       Wire.Domain dom, String path, Optional<String> base, long bandwidth, int flags)
       implements Flagged {}

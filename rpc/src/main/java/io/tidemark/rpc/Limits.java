@@ -21,6 +21,7 @@ public final class Limits {
   public static final int BLOCK_STATS_PARAMETERS = 16;
   public static final int BLOCK_COPY_PARAMETERS = 16;
   public static final int TUNABLE_PARAMETERS = 2_048;
+  public static final int BLOCK_PEEK_BYTES = 4_194_304;
   public static final int DISK_ERRORS = 256;
   public static final int FILE_SYSTEMS = 256;
   public static final int FILE_SYSTEM_DISKS = 256;

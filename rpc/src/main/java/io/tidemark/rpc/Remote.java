@@ -79,6 +79,8 @@ public final class Remote {
       Procedure.remote(110, Nothing.class, Replies.Text.class);
   public static final Procedure<Calls.Domain, Replies.SecurityLabel> DOMAIN_GET_SECURITY_LABEL =
       Procedure.remote(121, Calls.Domain.class, Replies.SecurityLabel.class);
+  public static final Procedure<Calls.BlockPeek, Replies.BlockPeek> DOMAIN_BLOCK_PEEK =
+      Procedure.remote(103, Calls.BlockPeek.class, Replies.BlockPeek.class);
   public static final Procedure<Nothing, Replies.SecurityModel> NODE_GET_SECURITY_MODEL =
       Procedure.remote(122, Nothing.class, Replies.SecurityModel.class);
   public static final Procedure<Nothing, Replies.Int> CONNECT_IS_SECURE =

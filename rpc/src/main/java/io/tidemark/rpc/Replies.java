@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.rpc;
 
+import java.nio.ByteBuffer;
 import java.util.List;
 import java.util.Optional;
 
@@ -56,6 +57,8 @@ public final class Replies {
   public record DomainState(int state, int reason) {}
 
   public record ControlInfo(int state, int details, long stateTime) {}
+
+  public record BlockPeek(@Structure.Max(Limits.BLOCK_PEEK_BYTES) ByteBuffer buffer) {}
 
   public record BlockInfo(long allocation, long capacity, long physical) {}
 

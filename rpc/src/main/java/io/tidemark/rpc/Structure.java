@@ -13,6 +13,7 @@ import java.lang.reflect.Method;
 import java.lang.reflect.ParameterizedType;
 import java.lang.reflect.RecordComponent;
 import java.lang.reflect.Type;
+import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
@@ -172,6 +173,13 @@ final class Structure<T> {
       }
       return array(codecOf(argumentOf(type)), max.value());
     }
+    if (component.getType() == ByteBuffer.class) {
+      Max max = component.getAnnotation(Max.class);
+      if (max == null) {
+        throw new AssertionError("opaque without a limit: " + component);
+      }
+      return opaque(max.value());
+    }
     if (component.getType() == Optional.class) {
       return optional(codecOf(argumentOf(type)));
     }
@@ -254,6 +262,18 @@ final class Structure<T> {
           for (Object each : values) {
             element.encode(each, out);
           }
+        });
+  }
+
+  private static Codec opaque(int limit) {
+    return scalar(
+        4,
+        in -> ByteBuffer.wrap(in.readOpaque(limit)).asReadOnlyBuffer(),
+        (value, out) -> {
+          ByteBuffer bytes = ((ByteBuffer) value).duplicate();
+          byte[] copy = new byte[bytes.remaining()];
+          bytes.get(copy);
+          out.writeOpaque(copy, limit);
         });
   }
 

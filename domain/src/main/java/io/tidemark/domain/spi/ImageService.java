@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.domain.spi;
 
+import java.nio.ByteBuffer;
 import java.nio.file.Path;
 import java.time.Instant;
 import java.util.List;
@@ -74,6 +75,9 @@ public interface ImageService {
   void applySnapshot(Path file, String format, String name) throws DriverException;
 
   ImageSizes sizes(Path file, String format) throws DriverException;
+
+  /// Bytes of a file or device as they are now, whoever writes it; fewer than `length` at its end.
+  ByteBuffer peek(Path file, long offset, int length) throws DriverException;
 
   /// Gives a complete, flushed file its final name in the same folder, durably: when the call
   /// returns, the name survives a power cut. An existing `file` is never replaced (kind `GENERIC`,

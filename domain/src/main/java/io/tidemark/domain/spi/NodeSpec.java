@@ -11,10 +11,25 @@ import java.util.Optional;
 /// index that clients see.
 ///
 /// @param name node name
-/// @param file absolute path of the image
+/// @param storage where the image lies
 /// @param format `raw` or `qcow2`; never probed by a driver
 /// @param readOnly whether guests and jobs may write it
 /// @param backing the node beneath: added with this one, or already there under that name; absent:
 ///   the chain ends here, whatever the image's header says
 public record NodeSpec(
-    String name, Path file, String format, boolean readOnly, Optional<NodeSpec> backing) {}
+    String name, Storage storage, String format, boolean readOnly, Optional<NodeSpec> backing) {
+  /// In a regular file.
+  ///
+  /// @param file absolute
+  public NodeSpec(
+      String name, Path file, String format, boolean readOnly, Optional<NodeSpec> backing) {
+    this(name, new Storage.LocalFile(file), format, readOnly, backing);
+  }
+
+  /// The image's path on this host.
+  ///
+  /// @throws java.util.NoSuchElementException when it has none
+  public Path file() {
+    return storage.path().orElseThrow();
+  }
+}

@@ -70,6 +70,15 @@ public interface RunningDomain {
   /// Sizes of the active layer.
   ImageSizes sizes(String target) throws DriverException;
 
+  /// Sets the size of the active layer and of the drive (`block_resize`); its bitmaps follow. The
+  /// guest sees it when it connects again. Refused while a job uses the drive.
+  ///
+  /// @param bytes a multiple of 512
+  void resize(String target, long bytes) throws DriverException;
+
+  /// Bytes that a guest would see of a node (`query-named-block-nodes`).
+  long virtualSize(String node) throws DriverException;
+
   /// Holds guest requests.
   void suspend() throws DriverException;
 

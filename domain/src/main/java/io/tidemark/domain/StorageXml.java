@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.domain;
+
+import io.tidemark.domain.spi.Storage;
+import java.util.Optional;
+
+/// `type` and `<source>` of a disk, backing store or mirror.
+///
+/// Spec: libvirt `docs/formatdomain.rst`, "Hard drives, floppy disks, CDROMs": types file, block
+/// and network with the protocol nbd.
+final class StorageXml {
+  private static final int MAX_PORT = 65_535;
+
+  private StorageXml() {}
+
+  /// Where an element's image lies; empty when it names none.
+  ///
+  /// @throws LibvirtException when it names one that is malformed or of a kind that is not handled
+  static Optional<Storage> read(XmlElement element) throws LibvirtException {
+    Optional<XmlElement> source = element.child("source");
+    if (source.isEmpty()) {
+      return Optional.empty();
+    }
+    String type = element.hasAttribute("type") ? element.attribute("type") : "file";
+    return switch (type) {
+      case "file" -> {
+        String file = source.get().attribute("file");
+        yield file.isEmpty()
+            ? Optional.empty()
+            : Optional.of(new Storage.LocalFile(DiskElement.path(file)));
+      }
+      case "block" -> {
+        String device = source.get().attribute("dev");
+        yield device.isEmpty()
+            ? Optional.empty()
+            : Optional.of(new Storage.Device(DiskElement.path(device)));
+      }
+      case "network" -> Optional.of(nbd(source.get()));
+      default ->
+          throw ErrorCode.CONFIG_UNSUPPORTED.because(
+              "disk type '%s' is not supported, only 'file', 'block' and 'network' are"
+                  .formatted(type));
+    };
+  }
+
+  private static Storage.Nbd nbd(XmlElement source) throws LibvirtException {
+    String protocol = source.attribute("protocol");
+    if (!protocol.equals("nbd")) {
+      throw ErrorCode.CONFIG_UNSUPPORTED.because(
+          "network disk protocol '%s' is not supported, only 'nbd' is".formatted(protocol));
+    }
+    if (source.attribute("tls").equals("yes")) {
+      throw ErrorCode.CONFIG_UNSUPPORTED.because("TLS of network disks is not supported");
+    }
+    if (source.children("host").size() != 1) {
+      throw ErrorCode.INTERNAL_ERROR.because("nbd accepts only one host");
+    }
+    XmlElement host = source.childOrNew("host");
+    String export = source.attribute("name");
+    String transport = host.hasAttribute("transport") ? host.attribute("transport") : "tcp";
+    return switch (transport) {
+      case "unix" -> {
+        String socket = host.attribute("socket");
+        if (!socket.startsWith("/")) {
+          throw ErrorCode.XML_ERROR.in(
+              ErrorDomain.DOMAIN, "missing socket for unix transport, an absolute path is wanted");
+        }
+        yield new Storage.Nbd(Optional.of(DiskElement.path(socket)), "", 0, export);
+      }
+      case "tcp" -> {
+        if (host.attribute("name").isEmpty()) {
+          throw ErrorCode.XML_ERROR.in(ErrorDomain.DOMAIN, "missing name for host");
+        }
+        yield new Storage.Nbd(
+            Optional.empty(), host.attribute("name"), port(host.attribute("port")), export);
+      }
+      default ->
+          throw ErrorCode.CONFIG_UNSUPPORTED.because(
+              "transport '%s' of an nbd disk is not supported".formatted(transport));
+    };
+  }
+
+  private static int port(String text) throws LibvirtException {
+    if (text.isEmpty()) {
+      return Storage.Nbd.DEFAULT_PORT;
+    }
+    int port = text.matches("[0-9]{1,5}") ? Integer.parseInt(text) : 0;
+    if (port < 1 || port > MAX_PORT) {
+      throw ErrorCode.XML_ERROR.in(
+          ErrorDomain.DOMAIN, "failed to parse port number '%s'".formatted(text));
+    }
+    return port;
+  }
+
+  /// Makes an element name an image; what else its source holds stays, but for what names another.
+  static void write(XmlElement element, Storage storage) {
+    XmlElement source = element.childOrNew("source");
+    for (String attribute : new String[] {"file", "dev", "protocol", "name", "tls"}) {
+      source.removeAttribute(attribute);
+    }
+    source.removeChildren("host");
+    switch (storage) {
+      case Storage.LocalFile(var file) -> {
+        element.attribute("type", "file");
+        source.attribute("file", file);
+      }
+      case Storage.Device(var device) -> {
+        element.attribute("type", "block");
+        source.attribute("dev", device);
+      }
+      case Storage.Nbd nbd -> {
+        element.attribute("type", "network");
+        source.attribute("protocol", "nbd").attribute("name", nbd.export()).attribute("tls", "no");
+        XmlElement host = source.add("host");
+        if (nbd.socket().isPresent()) {
+          host.attribute("transport", "unix").attribute("socket", nbd.socket().get());
+        } else {
+          host.attribute("name", nbd.host()).attribute("port", nbd.port());
+        }
+      }
+    }
+    source.attributesFirst(java.util.List.of("file", "dev", "protocol", "name", "tls"));
+  }
+}

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.engine;
+
+import io.tidemark.block.BlockException;
+import io.tidemark.block.ImageSource;
+import io.tidemark.domain.spi.Storage;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Map;
+
+/// What to open for an image of the domain room.
+final class HostImages {
+  private HostImages() {}
+
+  static ImageSource of(Storage storage) throws BlockException {
+    return switch (storage) {
+      case Storage.LocalFile(Path file) -> ImageSource.of(file);
+      case Storage.Device(Path device) -> device(device);
+      case Storage.Nbd nbd -> ImageSource.parse(nbd.location());
+    };
+  }
+
+  /// A path whose kind the caller has looked at, or does not care for.
+  static ImageSource of(Path path) {
+    return Files.exists(path) && !Files.isRegularFile(path) ? device(path) : ImageSource.of(path);
+  }
+
+  private static ImageSource device(Path path) {
+    return new ImageSource(
+        path.toString(), Map.of("file.driver", "host_device", "file.filename", path.toString()));
+  }
+}
