@@ -49,6 +49,12 @@ public interface BlockNode extends AutoCloseable {
   /// not be seen.
   void extents(long offset, long length, ExtentVisitor visitor) throws BlockException;
 
+  /// Visits what the chain under this node holds in the range, and which layer of it does.
+  default void layers(long offset, long length, Extents.LayerVisitor visitor)
+      throws BlockException {
+    Extents.walk(this, offset, length, visitor);
+  }
+
   /// The node that answers for what this layer does not hold.
   default Optional<BlockNode> backing() {
     return Optional.empty();

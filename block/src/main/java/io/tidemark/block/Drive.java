@@ -216,6 +216,17 @@ public final class Drive implements BlockNode {
     }
   }
 
+  /// The chain under the guest's view, layer by layer, in flight like [#extents].
+  @Override
+  public void layers(long offset, long length, Extents.LayerVisitor visitor) throws BlockException {
+    enter();
+    try {
+      Extents.walk(root, offset, length, visitor);
+    } finally {
+      leave();
+    }
+  }
+
   @Override
   public long allocatedBytes() throws BlockException {
     return root.allocatedBytes();

@@ -2,9 +2,11 @@
 package io.tidemark.block;
 
 import java.nio.ByteBuffer;
+import java.util.Optional;
 
-/// A part of another node, for `offset` and `size` of QEMU's `raw` driver. Its size is given.
-final class WindowNode implements BlockNode {
+/// A part of another node, for `offset` and `size` of QEMU's `raw` driver. Its size is given. The
+/// node's chain is part of it: there is no backing node.
+public final class WindowNode implements BlockNode {
   private final BlockNode whole;
   private final long start;
   private final long size;
@@ -17,8 +19,16 @@ final class WindowNode implements BlockNode {
 
   /// The part that the options `offset` and `size` name; `whole` itself when they are not there.
   static BlockNode of(BlockNode whole, SourceOptions options) throws BlockException {
-    var offset = options.takeSize("offset");
-    var size = options.takeSize("size");
+    return of(whole, options.takeSize("offset"), options.takeSize("size"));
+  }
+
+  /// The part of `whole` from `offset`, of `size` bytes or up to the end; `whole` itself when
+  /// neither is given. The part owns it.
+  ///
+  /// @throws UnsupportedImageException when the part does not lie within, or its size is no
+  ///   multiple of 512
+  public static BlockNode of(BlockNode whole, Optional<Long> offset, Optional<Long> size)
+      throws BlockException {
     if (offset.isEmpty() && size.isEmpty()) {
       return whole;
     }
@@ -94,17 +104,24 @@ final class WindowNode implements BlockNode {
   /// Host offsets are those of the whole.
   @Override
   public void extents(long offset, long length, ExtentVisitor visitor) throws BlockException {
-    whole.extents(
+    layers(offset, length, (extent, _, _) -> visitor.visit(extent));
+  }
+
+  @Override
+  public void layers(long offset, long length, Extents.LayerVisitor visitor) throws BlockException {
+    whole.layers(
         place(offset, length),
         length,
-        extent ->
+        (extent, depth, layer) ->
             visitor.visit(
                 new Extent(
                     extent.offset() - start,
                     extent.length(),
                     extent.state(),
                     extent.hostOffset(),
-                    extent.compressed())));
+                    extent.compressed()),
+                depth,
+                layer));
   }
 
   @Override

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.cli;
 
+import io.tidemark.block.BlockNode;
 import io.tidemark.block.DirtyBitmap;
+import io.tidemark.block.FormatNode;
+import io.tidemark.block.ImageOpener;
+import io.tidemark.block.ImageSource;
+import io.tidemark.block.OpenOptions;
+import io.tidemark.block.WindowNode;
+import io.tidemark.block.ZeroMode;
 import io.tidemark.nbd.Export;
 import io.tidemark.nbd.ExportServer;
-import io.tidemark.nbd.NbdUri;
 import io.tidemark.nbd.ServerLimits;
 import java.io.IOException;
 import java.io.PrintWriter;
-import java.net.InetSocketAddress;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -17,47 +22,43 @@ import java.util.concurrent.Callable;
 import java.util.concurrent.CountDownLatch;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
 import picocli.CommandLine.Spec;
 
-/// `tidemark export serve`: one image over NBD, with qemu-nbd's options, in the foreground.
+/// `tidemark export serve`: images over NBD, with qemu-nbd's options.
 @Command(
     name = "serve",
     description = {
-      "Offers an image over NBD, in the foreground.",
+      "Offers images over NBD, in the foreground.",
       "Prints 'ready' and the URI once it serves; stops cleanly on SIGTERM, or when the last client"
           + " has left."
     },
     mixinStandardHelpOptions = true,
     exitCodeOnInvalidInput = Tidemark.USAGE)
 final class ExportServe implements Callable<Integer> {
+  /// Images of one server.
+  static final int MAX_EXPORTS = 64;
+
   @Spec CommandSpec spec = CommandSpec.create();
+  @Mixin ExportAddress address = new ExportAddress();
+  @Mixin ExportTls tls = new ExportTls();
+  @Mixin ExportProcess process = new ExportProcess();
 
   @Option(
-      names = {"-k", "--socket"},
-      paramLabel = "PATH",
-      description = "Listens on this unix socket.")
-  @Nullable Path socket; // null: TCP
-
-  @Option(
-      names = {"-b", "--bind"},
-      paramLabel = "ADDRESS",
-      description = "Listens on this loopback address. Default: 127.0.0.1.")
-  @Nullable String bind; // null: the default
-
-  @Option(
-      names = {"-p", "--port"},
-      paramLabel = "PORT",
-      description = "TCP port; 0 takes a free one. Default: 10809.")
-  @Nullable Integer port; // null: the default
+      names = {"-L", "--list"},
+      description = "Serves nothing: lists what the server at that address offers, as qemu-nbd -L.")
+  boolean list;
 
   @Option(
       names = {"-x", "--export-name"},
       paramLabel = "NAME",
-      description = "Name of the export. Default: the empty name.")
-  String exportName = "";
+      description =
+          "Name of the export. Default: the empty name. Given once for each image where there are"
+              + " several.")
+  List<String> exportNames = new ArrayList<>();
 
   @Option(
       names = {"-D", "--description"},
@@ -71,10 +72,37 @@ final class ExportServe implements Callable<Integer> {
       description = "raw or qcow2. Default: what the first bytes of the image show.")
   @Nullable String format; // null: probed
 
+  @Option(names = "--image-opts", description = "IMAGE is a list of options: driver=qcow2,….")
+  boolean imageOptions;
+
   @Option(
       names = {"-r", "--read-only"},
       description = "Refuses changes, and opens the image for reading only.")
   boolean readOnly;
+
+  @Option(
+      names = {"-s", "--snapshot"},
+      description = "Keeps what clients write in a temporary file, and the image as it is.")
+  boolean temporary;
+
+  @Option(
+      names = {"-l", "--load-snapshot"},
+      paramLabel = "SNAPSHOT",
+      description =
+          "Offers an internal snapshot, read-only: snapshot.id=ID, snapshot.name=NAME, or either.")
+  @Nullable String snapshot; // null: the disk
+
+  @Option(
+      names = {"-o", "--offset"},
+      paramLabel = "BYTES",
+      description = "Offers the image from this offset on.")
+  @Nullable Long offset; // null: from its start
+
+  @Option(
+      names = "--size",
+      paramLabel = "BYTES",
+      description = "Offers so much of the image. Default: up to its end.")
+  @Nullable Long size; // null: up to its end
 
   @Option(
       names = {"-B", "--bitmap"},
@@ -82,6 +110,23 @@ final class ExportServe implements Callable<Integer> {
       description =
           "Offers this bitmap of the image as qemu:dirty-bitmap:NAME. May be given several times.")
   List<String> bitmaps = new ArrayList<>();
+
+  @Option(
+      names = {"-A", "--allocation-depth"},
+      description = "Offers qemu:allocation-depth: which image of the chain holds what.")
+  boolean allocationDepth;
+
+  @Option(
+      names = "--discard",
+      paramLabel = "ignore|unmap",
+      description = "What a client's discards do. Default: unmap.")
+  String discard = "unmap";
+
+  @Option(
+      names = "--detect-zeroes",
+      paramLabel = "off|on|unmap",
+      description = "Whether written zeroes become holes. Default: off.")
+  String detectZeroes = "off";
 
   @Option(
       names = {"-t", "--persistent"},
@@ -94,49 +139,76 @@ final class ExportServe implements Callable<Integer> {
       description = "Clients at once; others wait. 0: no limit but the server's. Default: 1.")
   int shared = 1;
 
-  @Parameters(paramLabel = "IMAGE", description = "The image to offer.")
-  String image = "";
+  @Parameters(
+      paramLabel = "IMAGE",
+      arity = "0..*",
+      description = "The image to offer: a file, json:{…}, or an NBD URI.")
+  List<String> images = new ArrayList<>();
 
   private final CountDownLatch ended = new CountDownLatch(1);
+  private final List<ServedImage> served = new ArrayList<>();
 
   @Override
   public Integer call() throws Exception {
+    PrintWriter out = spec.commandLine().getOut();
+    if (list) {
+      QemuNbdList.print(out, address.uri("", tls.client(address)));
+      return ExitStatus.DONE.code();
+    }
     checkOptions();
-    Path path = ImageFiles.path(image);
-    var served = ServedImage.open(path, format(path), readOnly);
-    var server = new ExportServer(limits());
-    Thread hook = new Thread(() -> endBySignal(server, served), "stop");
+    if (process.fork) {
+      return process.fork(spec.commandLine());
+    }
+    var server = new ExportServer(limits(), tls.server());
+    Thread hook = new Thread(() -> endBySignal(server), "stop");
     try {
-      String uri = serve(server, served);
+      String uri = serve(server);
       Runtime.getRuntime().addShutdownHook(hook);
-      PrintWriter out = spec.commandLine().getOut();
-      out.println("ready " + uri);
-      out.flush();
+      process.ready(out, uri);
       server.awaitLastClient();
       if (persistent) {
         ended.await(); // never: the hook ends the process
       }
     } catch (Exception e) {
       try {
-        close(server, served);
+        close(server);
       } catch (IOException second) {
         e.addSuppressed(second);
       }
       throw e;
     }
-    close(server, served);
+    close(server);
     return ExitStatus.DONE.code();
   }
 
   private void checkOptions() throws CommandException {
-    if (socket != null && (bind != null || port != null)) {
-      throw CommandException.usage("a unix socket has neither address nor port: give -k alone");
+    address.check();
+    process.check(spec.commandLine().getErr());
+    if (images.isEmpty()) {
+      throw CommandException.usage("Missing required parameter: 'IMAGE'");
+    }
+    if (images.size() > MAX_EXPORTS) {
+      throw CommandException.usage(
+          images.size() + " images, at most " + MAX_EXPORTS + " can be offered by one server");
+    }
+    if (images.size() > 1 && exportNames.size() != images.size()) {
+      throw CommandException.usage(
+          images.size() + " images and " + exportNames.size() + " names: give -x once for each");
     }
     if (shared < 0) {
       throw CommandException.usage("--shared " + shared + ": wanted 0 or more clients");
     }
-    if (port != null && (port < 0 || port > 65535)) {
-      throw CommandException.usage("--port " + port + ": wanted 0 to 65535");
+    if (!discard.matches("ignore|off|unmap|on")) {
+      throw CommandException.usage("--discard " + discard + ": wanted ignore or unmap");
+    }
+    if (!detectZeroes.matches("off|on|unmap")) {
+      throw CommandException.usage("--detect-zeroes " + detectZeroes + ": wanted off, on or unmap");
+    }
+    if (detectZeroes.equals("unmap") && discard.matches("ignore|off")) {
+      throw CommandException.usage("--detect-zeroes unmap needs --discard unmap");
+    }
+    if (snapshot != null && temporary) {
+      throw CommandException.usage("--snapshot and --load-snapshot exclude each other");
     }
   }
 
@@ -145,55 +217,91 @@ final class ExportServe implements Callable<Integer> {
     return shared == 0 ? limits : limits.withConnections(shared);
   }
 
-  private String format(Path path) throws IOException {
-    if (format != null) {
-      return format;
+  /// Opens the images, listens, and returns the first one's URI.
+  private String serve(ExportServer server) throws IOException, CommandException {
+    for (int i = 0; i < images.size(); i++) {
+      ServedImage image = open(images.get(i));
+      served.add(image);
+      String name =
+          exportNames.isEmpty() ? "" : exportNames.get(Math.min(i, exportNames.size() - 1));
+      addExport(server, name, image);
     }
-    String probed = new ImageFiles().opener().probe(path);
-    if (probed.equals("raw") && !readOnly) {
+    return address.listen(server, exportNames.isEmpty() ? "" : exportNames.getFirst(), tls);
+  }
+
+  private ServedImage open(String image) throws IOException, CommandException {
+    var opener = new ImageOpener(ImageOpener.Probing.ALLOWED, LogFolder.present());
+    ImageSource source =
+        tls.resolve(imageOptions ? ImageSource.ofOptions(image) : ImageSource.parse(image));
+    boolean reading = readOnly || temporary || snapshot != null;
+    OpenOptions options = reading ? OpenOptions.reading() : OpenOptions.readWrite();
+    Optional<Path> logs = reading ? Optional.empty() : LogFolder.made();
+    if (logs.isPresent()) {
+      options = options.withRunDir(logs.get());
+    }
+    FormatNode node = opener.open(source, Optional.ofNullable(format), options);
+    if (format == null && source.driver().isEmpty() && node.format().equals("raw") && !reading) {
       spec.commandLine()
           .getErr()
           .println(
               "tidemark: warning: "
-                  + path
-                  + ": no format was given and raw was guessed; a client could write another"
-                  + " format's header there, which the next guess would believe: give -f raw");
+                  + image
+                  + ": no format was given and raw was guessed; writes that would make it look like"
+                  + " another format are refused: give -f raw to allow them");
     }
-    return probed;
+    if (temporary) {
+      node = ServedImage.overlay(node, opener);
+    }
+    return ServedImage.of(node, Optional.ofNullable(snapshot).map(ExportServe::snapshotName));
   }
 
-  /// Listens, and returns the URI.
-  private String serve(ExportServer server, ServedImage served)
+  /// `-l` takes options as well as a plain id or name.
+  private static String snapshotName(String given) {
+    for (String prefix : List.of("snapshot.id=", "snapshot.name=")) {
+      if (given.startsWith(prefix)) {
+        return given.substring(prefix.length());
+      }
+    }
+    return given;
+  }
+
+  private void addExport(ExportServer server, String name, ServedImage image)
       throws IOException, CommandException {
     var offered = new ArrayList<DirtyBitmap>();
-    for (String name : bitmaps) {
-      offered.add(served.bitmap(name));
+    for (String bitmap : bitmaps) {
+      offered.add(image.bitmap(bitmap).orElseThrow(() -> image.noBitmap(bitmap)));
     }
-    server.addExport(export(served, offered));
-    if (socket != null) {
-      Path path = socket.toAbsolutePath();
-      server.listen(path);
-      return NbdUri.unix(path, exportName).toString();
+    BlockNode node =
+        WindowNode.of(image.drive(), Optional.ofNullable(offset), Optional.ofNullable(size));
+    if (node instanceof WindowNode && !offered.isEmpty()) {
+      throw CommandException.usage("--bitmap cannot be offered for a part of an image");
     }
-    String host = bind == null ? "127.0.0.1" : bind;
-    InetSocketAddress taken =
-        server.listen(new InetSocketAddress(host, port == null ? NbdUri.DEFAULT_PORT : port));
-    return NbdUri.tcp(host, taken.getPort(), exportName).toString();
-  }
-
-  private Export export(ServedImage served, List<DirtyBitmap> offered) throws CommandException {
+    ServedNode.Manners manners = manners();
+    if (!manners.plain()) {
+      node = new ServedNode(node, manners);
+    }
     try {
-      return new Export(exportName, served.drive(), description, readOnly, offered);
+      server.addExport(new Export(name, node, description, readOnly, offered, allocationDepth));
     } catch (IllegalArgumentException e) { // names that are too long or given twice
       throw CommandException.usage(String.valueOf(e.getMessage()));
     }
   }
 
+  private ServedNode.Manners manners() {
+    Optional<ZeroMode> zeroes =
+        switch (detectZeroes) {
+          case "on" -> Optional.of(ZeroMode.NO_UNMAP);
+          case "unmap" -> Optional.of(ZeroMode.MAY_UNMAP);
+          default -> Optional.empty();
+        };
+    return new ServedNode.Manners(process.caching(), discard.matches("unmap|on"), zeroes);
+  }
+
   /// On SIGTERM or SIGINT. The JVM would report the signal; a server that was asked to stop and did
   /// is done.
-  private void endBySignal(ExportServer server, ServedImage served) {
+  private void endBySignal(ExportServer server) {
     try {
-      if (!close(server, served)) {
+      if (!close(server)) {
         return; // the command ended by itself, and its exit runs this hook
       }
       Runtime.getRuntime().halt(ExitStatus.DONE.code());
@@ -205,19 +313,30 @@ final class ExportServe implements Callable<Integer> {
     }
   }
 
-  /// Ends service, then flushes and closes the image; once. Whoever comes second waits for the
+  /// Ends service, then flushes and closes the images; once. Whoever comes second waits for the
   /// first. Returns whether this was the first.
-  private synchronized boolean close(ExportServer server, ServedImage served) throws IOException {
+  private synchronized boolean close(ExportServer server) throws IOException {
     if (ended.getCount() == 0) {
       return false;
     }
     ended.countDown();
     server.close();
+    process.gone();
     if (server.connections() > 0) {
       throw new IOException(
-          image + ": " + server.connections() + " requests did not end: not closed cleanly");
+          images + ": " + server.connections() + " requests did not end: not closed cleanly");
     }
-    served.close();
+    IOException failure = null;
+    for (ServedImage image : served) {
+      try {
+        image.close();
+      } catch (IOException e) {
+        failure = e;
+      }
+    }
+    if (failure != null) {
+      throw failure;
+    }
     return true;
   }
 }

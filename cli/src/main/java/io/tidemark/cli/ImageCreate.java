@@ -143,9 +143,7 @@ final class ImageCreate implements Callable<Integer> {
     Optional<Path> backing = source.localFile().filter(Files::exists);
     if (reference.format().isEmpty()) {
       String hint =
-          backing.isPresent()
-              ? " (it looks like " + files.opener().probe(backing.get()) + ")"
-              : "";
+          backing.isPresent() ? " (it looks like " + files.opener().probe(backing.get()) + ")" : "";
       throw new CommandException(
           image + ": backing file specified without backing format: add -F" + hint);
     }

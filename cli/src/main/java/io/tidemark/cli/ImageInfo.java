@@ -101,10 +101,8 @@ final class ImageInfo implements Callable<Integer> {
     return key == null ? source.text() : key;
   }
 
-  private ImageFacts layer(ImageSource source, Optional<String> layerFormat)
-      throws BlockException {
-    try (FormatNode node =
-        input.files().opener().openLayer(source, layerFormat, share.reading())) {
+  private ImageFacts layer(ImageSource source, Optional<String> layerFormat) throws BlockException {
+    try (FormatNode node = input.files().opener().openLayer(source, layerFormat, share.reading())) {
       return ImageFacts.of(source, node);
     }
   }

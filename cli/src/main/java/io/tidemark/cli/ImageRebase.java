@@ -96,8 +96,7 @@ final class ImageRebase implements Callable<Integer> {
     if (path.isPresent() && Files.isSameFile(path.get(), path(overlay))) {
       throw new CommandException(file + ": cannot be its own backing file");
     }
-    try (FormatNode backing =
-        input.files().opener().open(source, backingFormat, share.reading())) {
+    try (FormatNode backing = input.files().opener().open(source, backingFormat, share.reading())) {
       refuseLoop(overlay, backing);
       new Rebasing(overlay, Optional.of(backing), inChain(overlay, path)).run(line);
     }

@@ -1,15 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.cli;
 
+import io.tidemark.block.BackingReference;
 import io.tidemark.block.BitmapStore;
 import io.tidemark.block.BlockException;
+import io.tidemark.block.BlockNode;
+import io.tidemark.block.CreateOptions;
 import io.tidemark.block.DirtyBitmap;
 import io.tidemark.block.Drive;
+import io.tidemark.block.Durability;
 import io.tidemark.block.FormatNode;
+import io.tidemark.block.ImageOpener;
+import io.tidemark.block.ImageSource;
 import io.tidemark.block.OpenOptions;
+import io.tidemark.block.SnapshotStore;
+import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 
 /// An image while `export serve` offers it, with the persistent bitmaps it holds.
@@ -23,31 +33,64 @@ final class ServedImage implements AutoCloseable {
   private final Optional<BitmapStore> store;
   private final List<DirtyBitmap> bitmaps = new ArrayList<>();
 
-  private ServedImage(Path path, FormatNode image) {
+  private ServedImage(String name, FormatNode image, BlockNode disk) {
     this.image = image;
-    this.drive = new Drive(path.toString(), image);
+    this.drive = new Drive(name, disk);
     this.store = image.bitmapStore();
   }
 
-  /// Opens an image with its chain.
-  static ServedImage open(Path path, String format, boolean readOnly) throws BlockException {
-    OpenOptions options = readOnly ? OpenOptions.reading() : OpenOptions.readWrite();
-    Optional<Path> logs = readOnly ? LogFolder.present() : LogFolder.made();
-    if (logs.isPresent()) {
-      options = options.withRunDir(logs.get());
-    }
-    FormatNode image = new ImageFiles().opener().open(path, format, options);
+  /// Takes an open image, and closes it when this fails.
+  ///
+  /// @param snapshot an internal snapshot, by id or name, to be served in place of the disk
+  static ServedImage of(FormatNode image, Optional<String> snapshot) throws BlockException {
     try {
-      var served = new ServedImage(path, image);
+      BlockNode disk = image;
+      if (snapshot.isPresent()) {
+        SnapshotStore snapshots =
+            image
+                .snapshots()
+                .orElseThrow(() ->
+                    new io.tidemark.block.UnsupportedImageException(
+                        image.name() + ": format " + image.format() + " has no snapshots"));
+        disk = snapshots.view(snapshot.get());
+      }
+      var served = new ServedImage(image.name(), image, disk);
       served.loadBitmaps();
       return served;
     } catch (BlockException | RuntimeException failure) {
-      try {
-        image.close();
-      } catch (BlockException second) {
-        failure.addSuppressed(second);
-      }
+      closeAfter(failure, image);
       throw failure;
+    }
+  }
+
+  /// Puts an empty image that nobody else sees over `base`: what is written goes there and is gone
+  /// with the process. Its file is in the folder for temporary files, and has no name there.
+  static FormatNode overlay(FormatNode base, ImageOpener opener) throws IOException {
+    try {
+      Path folder = Files.createTempDirectory("tidemark-snapshot");
+      Path file = folder.resolve("overlay.qcow2");
+      try {
+        var nothing = Optional.<BackingReference>empty();
+        opener.create(file, "qcow2", new CreateOptions(base.virtualSize(), nothing, Map.of()));
+        OpenOptions options = OpenOptions.readWrite().with(Durability.FLUSHED);
+        FormatNode top = opener.openLayer(ImageSource.of(file), Optional.of("qcow2"), options);
+        top.attachBacking(base);
+        return top;
+      } finally {
+        Files.deleteIfExists(file);
+        Files.delete(folder);
+      }
+    } catch (IOException | RuntimeException failure) {
+      closeAfter(failure, base);
+      throw failure;
+    }
+  }
+
+  private static void closeAfter(Exception failure, FormatNode node) {
+    try {
+      node.close();
+    } catch (BlockException second) {
+      failure.addSuppressed(second);
     }
   }
 
@@ -75,18 +118,19 @@ final class ServedImage implements AutoCloseable {
     return drive;
   }
 
-  /// A bitmap to offer with the image.
-  DirtyBitmap bitmap(String name) throws CommandException {
-    for (DirtyBitmap bitmap : bitmaps) {
-      if (bitmap.name().equals(name)) {
-        return bitmap;
-      }
-    }
+  /// A bitmap to offer with the image, from it or from the image beneath (where `-s` put an empty
+  /// one above); empty when there is none of that name.
+  Optional<DirtyBitmap> bitmap(String name) {
+    return bitmaps.stream().filter(bitmap -> bitmap.name().equals(name)).findFirst();
+  }
+
+  /// Why [#bitmap] found nothing.
+  CommandException noBitmap(String name) {
     boolean inconsistent =
         store.stream()
             .flatMap(s -> s.stored().stream())
             .anyMatch(stored -> stored.name().equals(name));
-    throw new CommandException(
+    return new CommandException(
         drive.name()
             + ": bitmap '"
             + name

@@ -41,8 +41,7 @@ final class ExtentList {
   /// `qemu:allocation-depth` of a range: 0 where no layer of the chain holds anything, 1 where the
   /// top does, 2 where its backing node does, and so on.
   void depth(BlockNode node, long offset, long length) throws BlockException {
-    Extents.walk(
-        node,
+    node.layers(
         offset,
         length,
         (extent, depth, _) ->

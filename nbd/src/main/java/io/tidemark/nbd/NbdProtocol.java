@@ -34,11 +34,7 @@ public final class NbdProtocol implements ProtocolDriver {
 
   @Override
   public BlockNode open(SourceOptions options, OpenOptions how) throws BlockException {
-    NbdUri uri = server(options);
-    if (options.take("tls-creds").isPresent() || options.take("tls-hostname").isPresent()) {
-      throw new UnsupportedImageException(
-          options.source() + ": TLS is not offered here (tls-creds)");
-    }
+    NbdUri uri = tls(options, server(options));
     options.take("open-timeout");
     ClientOptions client = ClientOptions.defaults();
     Optional<String> delay = options.take("reconnect-delay");
@@ -53,6 +49,28 @@ public final class NbdProtocol implements ProtocolDriver {
       throw new ReadOnlyNodeException(uri + ": the server's export is read-only");
     }
     return node;
+  }
+
+  /// Adds what the options say of TLS. `tls-creds` names an object of the command line, which puts
+  /// the folder and what is verified in its place: `tls-certificates`, `tls-verify-peer`.
+  private static NbdUri tls(SourceOptions options, NbdUri uri) throws UnsupportedImageException {
+    Optional<String> creds = options.take("tls-creds");
+    if (creds.isPresent()) {
+      throw new UnsupportedImageException(
+          options.source() + ": No TLS credentials with id '" + creds.get() + "'");
+    }
+    Optional<String> folder = options.take("tls-certificates");
+    Optional<String> host = options.take("tls-hostname");
+    boolean verifyPeer = options.takeFlag("tls-verify-peer", true);
+    if (folder.isEmpty()) {
+      if (host.isPresent() && uri.tls().isEmpty()) {
+        throw new UnsupportedImageException(
+            options.source() + ": 'tls-hostname' given, and no TLS to use it: wanted 'tls-creds'");
+      }
+      return uri;
+    }
+    return uri.withTls(
+        new NbdUri.Tls(Optional.of(path(options.source(), folder.get())), verifyPeer, host));
   }
 
   private static NbdUri server(SourceOptions options) throws UnsupportedImageException {

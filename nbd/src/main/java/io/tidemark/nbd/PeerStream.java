@@ -38,10 +38,10 @@ final class PeerStream implements AutoCloseable {
   /// @throws NbdProtocolException when the peer sent something before TLS that would be taken for
   ///   something said under it
   void startTls(SSLEngine engine) throws IOException {
+    flush();
     if (in.hasRemaining()) {
       throw new NbdProtocolException(in.remaining() + " bytes in the clear behind STARTTLS");
     }
-    flush();
     channel = TlsChannel.open(socket, engine);
   }
 

@@ -81,13 +81,16 @@ final class ServerTransmission {
   ///
   /// @throws NbdProtocolException when the client breaks the protocol
   void run() throws IOException {
-    while (stream.fill(framing.requestBytes())) {
-      ByteBuffer in = stream.in();
-      int at = in.position();
-      int magic = in.getInt(at);
+    while (stream.fill(Integer.BYTES)) {
+      int magic = stream.in().getInt(stream.in().position());
       if (magic != framing.requestMagic()) {
         throw new NbdProtocolException("request magic 0x" + Integer.toHexString(magic));
       }
+      if (!stream.fill(framing.requestBytes())) {
+        break;
+      }
+      ByteBuffer in = stream.in();
+      int at = in.position();
       flags = Short.toUnsignedInt(in.getShort(at + 4));
       type = Short.toUnsignedInt(in.getShort(at + 6));
       cookie = in.getLong(at + 8);

@@ -80,7 +80,7 @@ class ExtendedHeadersTest {
   @Test
   void dropsAClientThatSendsCompactRequestsOrAnEndlessPayload() throws IOException {
     try (RawPeer peer = extended().go("vda")) {
-      ByteBuffer compact = ByteBuffer.allocate(64).putInt(Wire.Magic.REQUEST);
+      ByteBuffer compact = ByteBuffer.allocate(Wire.Size.REQUEST).putInt(Wire.Magic.REQUEST);
       peer.out.write(compact.array());
       assertThat(peer.closedByServer()).isTrue();
     }
