@@ -3,6 +3,7 @@ package io.tidemark.qcow2;
 
 import io.tidemark.block.BlockException;
 import io.tidemark.block.OutOfSpaceException;
+import io.tidemark.block.UnsupportedImageException;
 import io.tidemark.qcow2.Header.At;
 import io.tidemark.qcow2.Header.Extension;
 import java.nio.ByteBuffer;
@@ -145,7 +146,9 @@ final class HeaderRewrite {
     if (before) {
       file.sync();
     }
-    sector.put(start, area, 0, Math.min(area.length, SECTOR - start));
+    if (start < SECTOR) {
+      sector.put(start, area, 0, Math.min(area.length, SECTOR - start));
+    }
     point(sector, nameAt);
     file.write(0, sector);
     file.sync();
@@ -165,6 +168,13 @@ final class HeaderRewrite {
   }
 
   private void inTwoSteps() throws BlockException {
+    if (start + 8 > SECTOR) {
+      throw new UnsupportedImageException(
+          file.name()
+              + ": header of "
+              + start
+              + " bytes, wanted its extensions to begin in the first sector to change them");
+    }
     int there = padded(Math.max(oldEnd, start + area.length));
     if (oldName != 0 && there + area.length > oldName) {
       there = padded(Math.max(there, oldNameEnd));

@@ -24,7 +24,7 @@ import org.opentest4j.TestAbortedException;
 /// Runs a `@ParameterizedTest` with a `long` parameter for the seeds 1 to `value`.
 ///
 /// A failing seed is printed; `-Dseed=N` repeats it alone; `-Dseeds=N` sets the count of every such
-/// test.
+/// test, `-Dseeds.factor=N` multiplies it.
 @Documented
 @Retention(RetentionPolicy.RUNTIME)
 @Target(ElementType.METHOD)
@@ -39,7 +39,7 @@ public @interface Seeds {
 
     @Override
     public void accept(Seeds seeds) {
-      count = Long.getLong("seeds", seeds.value());
+      count = Long.getLong("seeds", seeds.value() * Long.getLong("seeds.factor", 1L));
     }
 
     @Override
