@@ -158,7 +158,7 @@ public final class ImageOpener {
     ImageFormat known = Drivers.format(path.toString(), format);
     FileNode file = FileNode.create(path);
     try (file) {
-      known.create(file, options);
+      known.create(file, options, new NewFiles(path));
       syncFolder(path);
     } catch (BlockException | RuntimeException e) {
       try {
@@ -180,7 +180,7 @@ public final class ImageOpener {
       } else {
         file.resize(0);
       }
-      known.create(file, options);
+      known.create(file, options, new NewFiles(path));
     }
   }
 

@@ -15,6 +15,8 @@ public final class RawFormat implements ImageFormat {
   /// its end.
   static final int SECTOR = 512;
 
+  private static final int FIRST_BLOCK = 4096;
+
   @Override
   public String name() {
     return "raw";
@@ -41,6 +43,10 @@ public final class RawFormat implements ImageFormat {
     long size = roundUp(file.name(), options.virtualSize());
     file.resize(size);
     RawNode.preallocate(file, 0, size, preallocation);
+    if (size > 0) {
+      // qemu: 7.2 writes the first block, so that the alignment of direct I/O can be probed in it
+      file.write(0, Zeroes.of(size < FIRST_BLOCK ? SECTOR : FIRST_BLOCK));
+    }
     file.flush();
   }
 

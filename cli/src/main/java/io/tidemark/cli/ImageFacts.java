@@ -126,6 +126,10 @@ record ImageFacts(
       text.append("            granularity: ").append(bitmap.granularity()).append('\n');
     }
     text.append("    refcount bits: ").append(q.refcountBits()).append('\n');
+    if (q.dataFile().isPresent()) {
+      text.append("    data file: ").append(q.dataFile().get()).append('\n');
+      text.append("    data file raw: ").append(q.dataFileRaw()).append('\n');
+    }
     if (version3) {
       text.append("    corrupt: ").append(q.corrupt()).append('\n');
       text.append("    extended l2: ").append(q.extendedL2()).append('\n');
@@ -202,6 +206,10 @@ record ImageFacts(
       }
     }
     data.put("refcount-bits", q.refcountBits());
+    if (q.dataFile().isPresent()) {
+      data.put("data-file", q.dataFile().get());
+      data.put("data-file-raw", q.dataFileRaw());
+    }
     if (version3) {
       data.put("corrupt", q.corrupt());
       data.put("extended-l2", q.extendedL2());

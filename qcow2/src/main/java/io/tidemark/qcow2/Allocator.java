@@ -326,6 +326,16 @@ final class Allocator {
         refcounts.add(run.first(), run.count(), -1);
         hint = Math.min(hint, run.first());
       }
+      trim();
+    } finally {
+      counts.unlock();
+    }
+  }
+
+  /// Cuts free clusters off the file's end.
+  void trim() throws BlockException {
+    counts.lock();
+    try {
       long end = geometry.clusters(file.length());
       while (end > 1 && refcounts.get(end - 1) == 0) {
         end--;

@@ -39,10 +39,11 @@ enum Feature {
 
   /// Incompatible features that can be opened.
   static final long INCOMPATIBLE_KNOWN =
-      DIRTY.mask() | CORRUPT.mask() | COMPRESSION_TYPE.mask() | EXTENDED_L2.mask();
-
-  /// Autoclear features whose data writes here keep consistent.
-  static final long AUTOCLEAR_KEPT = BITMAPS.mask();
+      DIRTY.mask()
+          | CORRUPT.mask()
+          | EXTERNAL_DATA_FILE.mask()
+          | COMPRESSION_TYPE.mask()
+          | EXTENDED_L2.mask();
 
   private final Kind kind;
   private final int bit;

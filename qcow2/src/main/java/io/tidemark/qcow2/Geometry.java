@@ -6,7 +6,14 @@ package io.tidemark.qcow2;
 /// Spec: qcow2.rst, "Cluster mapping", "Host cluster management".
 ///
 /// @param extendedL2 whether L2 entries have 16 bytes, the second eight a bitmap of [Subclusters]
-record Geometry(int version, int clusterBits, int refcountOrder, boolean extendedL2) {
+/// @param dataFile whether data clusters are in an external data file: their host offsets are then,
+///   in memory, [#DATA_FILE_BIAS] too high
+record Geometry(
+    int version, int clusterBits, int refcountOrder, boolean extendedL2, boolean dataFile) {
+  /// What an offset in a data file has added in memory. There offset 0 is a place like any other,
+  /// and on disk the copied flag tells it from no place at all: with this added, it needs no care.
+  static final long DATA_FILE_BIAS = 1L << 55;
+
   /// Spec: "Extended L2 Entries": an entry's subclusters.
   private static final int SUBCLUSTER_BITS = 5;
 
@@ -24,6 +31,11 @@ record Geometry(int version, int clusterBits, int refcountOrder, boolean extende
 
   /// First host byte that no L1 or L2 entry can name (bits 9 to 55).
   static final long MAX_HOST_OFFSET = 1L << 56;
+
+  /// A host offset as it is in the file that it belongs to.
+  long inFile(long hostOffset) {
+    return dataFile ? hostOffset & ~DATA_FILE_BIAS : hostOffset;
+  }
 
   int clusterSize() {
     return 1 << clusterBits;

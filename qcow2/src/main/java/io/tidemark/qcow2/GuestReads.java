@@ -13,6 +13,7 @@ import java.nio.ByteBuffer;
 /// Callers hold an [InFlight] ticket, so that no host cluster they looked up is reused under them.
 final class GuestReads {
   private final HostFile file;
+  private final HostFile data;
   private final Geometry geometry;
   private final MappingTables tables;
   private final Backing backing;
@@ -20,11 +21,13 @@ final class GuestReads {
 
   GuestReads(
       HostFile file,
+      HostFile data,
       Header header,
       MappingTables tables,
       Backing backing,
       CompressedReads compressed) {
     this.file = file;
+    this.data = data;
     this.geometry = header.geometry();
     this.tables = tables;
     this.backing = backing;
@@ -62,7 +65,7 @@ final class GuestReads {
   /// Fills `into` from a run that begins at `offset` with `entry`.
   void readRun(long entry, long offset, ByteBuffer into) throws BlockException {
     switch (L2Entry.kind(entry)) {
-      case DATA -> file.read(data(entry, offset) + geometry.within(offset), into);
+      case DATA -> data.read(checkedHost(entry, offset) + geometry.within(offset), into);
       case UNALLOCATED -> backing.read(offset, into);
       case ZERO_PLAIN, ZERO_ALLOCATED -> {
         if (geometry.version() < 3) {
@@ -75,7 +78,7 @@ final class GuestReads {
     }
   }
 
-  private long data(long entry, long offset) throws CorruptImageException {
+  private long checkedHost(long entry, long offset) throws CorruptImageException {
     long host = L2Entry.host(entry);
     if (!geometry.aligned(host)) {
       throw new CorruptImageException(
@@ -117,7 +120,7 @@ final class GuestReads {
   /// Unallocated subclusters of one cluster, with the host cluster that may stand ready for them.
   private Extent hollow(long cluster, long offset, long length) throws BlockException {
     long host = L2Entry.host(tables.entry(cluster));
-    long place = host == 0 ? -1 : host + geometry.within(offset);
+    long place = host == 0 ? -1 : place(tables.entry(cluster), offset);
     return new Extent(offset, length, Extent.State.UNALLOCATED, place, false);
   }
 
@@ -137,6 +140,6 @@ final class GuestReads {
   }
 
   private long place(long entry, long offset) {
-    return L2Entry.host(entry) + geometry.within(offset);
+    return geometry.inFile(L2Entry.host(entry)) + geometry.within(offset);
   }
 }

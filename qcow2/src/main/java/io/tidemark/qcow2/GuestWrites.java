@@ -18,7 +18,7 @@ import java.nio.ByteBuffer;
 ///
 /// Callers hold an [InFlight] ticket.
 final class GuestWrites {
-  private final HostFile file;
+  private final HostFile data; // the image's file, or its data file
   private final Geometry geometry;
   private final MappingTables tables;
   private final Allocator allocator;
@@ -30,14 +30,14 @@ final class GuestWrites {
   private final Scratch scratch;
 
   GuestWrites(
-      HostFile file,
+      HostFile data,
       HeaderFields header,
       MappingTables tables,
       Allocator allocator,
       GuestReads reads,
       Backing backing,
       WriteBack writeBack) {
-    this.file = file;
+    this.data = data;
     this.header = header;
     this.geometry = header.now().geometry();
     this.tables = tables;
@@ -81,7 +81,7 @@ final class GuestWrites {
     int start = from.position();
     from.limit(start + bytes);
     try {
-      file.write(hostOffset, from);
+      data.write(hostOffset, from);
     } finally {
       from.limit(limit);
     }
@@ -113,16 +113,32 @@ final class GuestWrites {
       while (count < most && !L2Entry.own(tables.entry(cluster + count))) {
         count++;
       }
-      Allocator.Run run = allocator.take(count);
+      Allocator.Run run = takePlaces(cluster, count);
       try {
         long host = run.first() << geometry.clusterBits();
         place(new Placing(cluster, run.count(), host, run.fresh(), offset, from));
       } catch (BlockException | RuntimeException e) {
-        allocator.giveBack(run);
+        giveBackPlaces(run);
         throw e;
       }
     } finally {
       locks.unlock(held);
+    }
+  }
+
+  /// Host clusters in a row for guest clusters: counted ones, or those of the data file that have
+  /// the guest clusters' own offsets and may hold anything.
+  Allocator.Run takePlaces(long cluster, int count) throws BlockException {
+    if (geometry.dataFile()) {
+      long bias = Geometry.DATA_FILE_BIAS >>> geometry.clusterBits();
+      return new Allocator.Run(bias + cluster, count, false);
+    }
+    return allocator.take(count);
+  }
+
+  void giveBackPlaces(Allocator.Run run) {
+    if (!geometry.dataFile()) {
+      allocator.giveBack(run);
     }
   }
 
@@ -233,7 +249,10 @@ final class GuestWrites {
       return; // in place already
     }
     if (readsZero(entry, start)) {
-      file.writeZeroes(placing.place(start), end - start);
+      if (geometry.dataFile()) {
+        end = Math.min(end, Math.max(placing.to, header.now().virtualSize()));
+      }
+      data.writeZeroes(placing.place(start), end - start);
       return;
     }
     if (placing.from > start) {
@@ -296,13 +315,16 @@ final class GuestWrites {
       try {
         old.limit((int) (readEnd - from));
         reads.readRun(entry, from, old);
-        file.write(placing.place(from), old.flip());
+        data.write(placing.place(from), old.flip());
       } finally {
         scratch.give(old);
       }
     }
+    if (geometry.dataFile()) {
+      end = Math.min(end, Math.max(readEnd, size)); // it ends where the disk does
+    }
     if (!placing.fresh && end > readEnd) {
-      file.writeZeroes(placing.place(readEnd), end - readEnd);
+      data.writeZeroes(placing.place(readEnd), end - readEnd);
     }
   }
 
@@ -359,16 +381,16 @@ final class GuestWrites {
   }
 
   /// Makes `[from, to)`, which begins at the present end of the disk, read as zeroes once the disk
-  /// reaches there: neither old bytes of the last cluster nor a longer backing node may show.
+  /// reaches there: neither old bytes of the last cluster, nor clusters that a shrink was cut off
+  /// from, nor a longer backing node may show.
   void zeroBeyondEnd(long from, long to) throws BlockException {
     long first = geometry.clusters(from);
     long firstOffset = first << geometry.clusterBits();
     if (from < firstOffset) {
       writePlainZeroes(from, firstOffset - from);
     }
-    long end = Math.min(to, backing.bound());
-    if (end > firstOffset) {
-      zeroClusters(first, geometry.clusters(end), end, new Zeroing(false, false));
+    if (to > firstOffset) {
+      zeroClusters(first, geometry.clusters(to), to, new Zeroing(false, false));
     }
   }
 
@@ -408,6 +430,7 @@ final class GuestWrites {
       L2Slot old = tables.slot(cluster);
       if ((old.entry() & L2Entry.COMPRESSED) == 0) {
         L2Slot fresh = zeroed(old, mask, offset < backing.bound(), how);
+        zeroDataFile(offset, last << geometry.unitBits(), how.keepPlaces());
         if (!fresh.equals(old)) {
           tables.change(cluster, 1, NewSlots.all(fresh), writeBack);
         }
@@ -442,6 +465,7 @@ final class GuestWrites {
       long stop = Math.min(Math.min(clusters, tableEnd), cluster + MappingTables.MAX_CHANGE);
       ClusterLocks.Held held = locks.lock(cluster, stop - cluster);
       try {
+        zeroDataFile(cluster << geometry.clusterBits(), stop << geometry.clusterBits(), false);
         for (long at = cluster; at < stop; ) {
           int run = 0;
           while (at + run < stop && !tables.slot(at + run).equals(L2Slot.EMPTY)) {
@@ -499,9 +523,28 @@ final class GuestWrites {
     }
   }
 
+  /// Makes a range of an external data file read as zeroes, before the mapping says so: who reads a
+  /// raw one without the mapping finds the same, and of another the space is given back. Done at
+  /// once and not after a flush, because the place of a guest cluster is always the same: a write
+  /// to it may come next.
+  private void zeroDataFile(long from, long to, boolean keepPlaces) throws BlockException {
+    long end = Math.min(to, header.now().virtualSize());
+    if (!geometry.dataFile() || end <= from) {
+      return;
+    }
+    if (Feature.RAW_EXTERNAL_DATA.in(header.now().autoclear())) {
+      ZeroMode mode = keepPlaces ? ZeroMode.NO_UNMAP : ZeroMode.MAY_UNMAP;
+      data.writeZeroes(Geometry.DATA_FILE_BIAS + from, end - from, mode);
+    } else if (!keepPlaces) {
+      data.punch(Geometry.DATA_FILE_BIAS + from, end - from);
+    }
+  }
+
   private void change(long first, int count, Zeroing how) throws BlockException {
     ClusterLocks.Held held = locks.lock(first, count);
     try {
+      long from = first << geometry.clusterBits();
+      zeroDataFile(from, from + ((long) count << geometry.clusterBits()), how.keepPlaces());
       int done = 0;
       while (done < count) {
         L2Slot old = tables.slot(first + done);
@@ -548,6 +591,11 @@ final class GuestWrites {
     if (tables.pressed()) {
       writeBack.run(true);
     }
+  }
+
+  /// Holds changes of some guest clusters out. The result goes to [#letIn].
+  ClusterLocks.Held lock(long cluster, int count) {
+    return locks.lock(cluster, count);
   }
 
   /// Holds every change of the mapping out. The result goes to [#letIn].

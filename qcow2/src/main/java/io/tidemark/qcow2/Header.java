@@ -93,6 +93,15 @@ record Header(
     return incompatibleFeature.in(incompatible);
   }
 
+  /// The name of the external data file.
+  Optional<String> dataFile() {
+    return geometry.dataFile()
+        ? extension(Extension.DATA_FILE)
+            .filter(e -> e.data().limit() > 0)
+            .map(e -> UTF_8.decode(e.data().duplicate()).toString())
+        : Optional.empty();
+  }
+
   Optional<Extension> extension(int type) {
     return extensions.stream().filter(e -> e.type() == type).findFirst();
   }
@@ -141,7 +150,9 @@ record Header(
     }
     ByteBuffer cluster = file.readAt(0, 1 << clusterBits);
     boolean extendedL2 = version == 3 && Feature.EXTENDED_L2.in(fixed.getLong(At.INCOMPATIBLE));
-    var geometry = new Geometry(version, clusterBits, order, extendedL2);
+    boolean dataFile =
+        version == 3 && Feature.EXTERNAL_DATA_FILE.in(fixed.getLong(At.INCOMPATIBLE));
+    var geometry = new Geometry(version, clusterBits, order, extendedL2, dataFile);
     return new Parser(file, geometry, cluster, headerLength).parse();
   }
 

@@ -5,8 +5,10 @@ import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.CorruptImageException;
 import io.tidemark.block.OutOfSpaceException;
+import io.tidemark.block.Preallocation;
 import io.tidemark.block.TransportException;
 import io.tidemark.block.UnsupportedImageException;
+import io.tidemark.block.ZeroMode;
 import io.tidemark.block.Zeroes;
 import java.nio.ByteBuffer;
 import java.util.Optional;
@@ -18,12 +20,30 @@ import org.jspecify.annotations.Nullable;
 /// Any thread may call any method.
 final class HostFile {
   private final BlockNode node;
+  private final long bias;
+  private final @Nullable HostFile dataFile; // null: data is in this file
   private volatile long length;
   private volatile @Nullable BlockException failure; // null until a sync failed
   private volatile @Nullable CorruptImageException corruption; // null until found
 
   HostFile(BlockNode node) {
+    this(node, 0, null);
+  }
+
+  /// The file of an image whose data is in another one: syncs reach both, the data file first.
+  HostFile(BlockNode node, HostFile dataFile) {
+    this(node, 0, dataFile);
+  }
+
+  /// An external data file: offsets asked for are [Geometry#DATA_FILE_BIAS] too high.
+  static HostFile ofData(BlockNode node) {
+    return new HostFile(node, Geometry.DATA_FILE_BIAS, null);
+  }
+
+  private HostFile(BlockNode node, long bias, @Nullable HostFile dataFile) {
     this.node = node;
+    this.bias = bias;
+    this.dataFile = dataFile;
     this.length = node.virtualSize();
   }
 
@@ -41,7 +61,8 @@ final class HostFile {
   }
 
   /// Fills `into`; what lies past the end of the file is zero.
-  void read(long offset, ByteBuffer into) throws BlockException {
+  void read(long hostOffset, ByteBuffer into) throws BlockException {
+    long offset = hostOffset - bias;
     int wanted = into.remaining();
     if (offset > length - wanted) {
       length = Math.max(length, node.virtualSize()); // a writer beside a --force-share reader
@@ -64,7 +85,8 @@ final class HostFile {
   }
 
   /// Writes all of `from`, growing the file when it must.
-  void write(long offset, ByteBuffer from) throws BlockException {
+  void write(long hostOffset, ByteBuffer from) throws BlockException {
+    long offset = hostOffset - bias;
     if (offset > length - from.remaining()) {
       grow(offset + from.remaining());
     }
@@ -93,13 +115,38 @@ final class HostFile {
     return true;
   }
 
+  /// As above, and space may be given back or has to be kept.
+  void writeZeroes(long hostOffset, long bytes, ZeroMode mode) throws BlockException {
+    long offset = hostOffset - bias;
+    grow(offset + bytes);
+    node.writeZeroes(offset, bytes, mode);
+  }
+
+  /// Takes space for bytes that read as zeroes, or only makes the file hold them.
+  void preallocate(long hostOffset, long bytes, Preallocation preallocation) throws BlockException {
+    switch (preallocation) {
+      case OFF, METADATA -> grow(hostOffset - bias + bytes);
+      case FALLOC -> writeZeroes(hostOffset, bytes, ZeroMode.NO_UNMAP);
+      case FULL -> writeZeroes(hostOffset, bytes);
+    }
+  }
+
+  /// Makes the file of exactly this size, where it can have another.
+  synchronized void resize(long size) throws BlockException {
+    if (size != length) {
+      node.resize(size);
+      length = size;
+    }
+  }
+
   synchronized void truncate(long end) throws BlockException {
     node.resize(end);
     length = end;
   }
 
   /// Gives the space of a range back where that is possible; its bytes are then undefined here.
-  void punch(long offset, long bytes) {
+  void punch(long hostOffset, long bytes) {
+    long offset = hostOffset - bias;
     long end = Math.min(offset + bytes, length);
     if (end <= offset) {
       return;
@@ -115,6 +162,9 @@ final class HostFile {
   void sync() throws BlockException {
     check();
     try {
+      if (dataFile != null) {
+        dataFile.sync();
+      }
       node.flush();
     } catch (BlockException e) {
       failure = e;

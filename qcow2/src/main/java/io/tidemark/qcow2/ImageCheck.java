@@ -240,11 +240,16 @@ final class ImageCheck {
       long entry = raw.getLong(i * geometry.l2EntryBytes());
       if (geometry.extendedL2()) {
         long bitmap = raw.getLong(i * geometry.l2EntryBytes() + 8);
-        bitmap(entry, bitmap, "L2 entry " + i + " of table " + l1Index);
+        boolean atZero = geometry.dataFile() && (entry & L2Entry.COPIED) != 0;
+        long place = atZero ? entry | Geometry.DATA_FILE_BIAS : entry;
+        bitmap(place, bitmap, "L2 entry " + i + " of table " + l1Index);
         entry = Subclusters.wholeEntry(entry);
       }
       if (entry == 0) {
         continue;
+      }
+      if (geometry.dataFile() && (entry & L2Entry.COPIED) != 0) {
+        entry |= Geometry.DATA_FILE_BIAS; // offset 0 is a place there
       }
       switch (L2Entry.kind(entry)) {
         case COMPRESSED -> {
@@ -280,6 +285,9 @@ final class ImageCheck {
                     + ": host offset 0x"
                     + Long.toHexString(host)
                     + " is not cluster-aligned");
+          }
+          if (geometry.dataFile()) {
+            continue; // clusters of the data file are not counted
           }
           count(host, geometry.clusterSize(), "data cluster");
           if (active && geometry.aligned(host)) {

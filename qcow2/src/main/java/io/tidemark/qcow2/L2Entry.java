@@ -96,6 +96,11 @@ final class L2Entry {
     return (int) (sectors * 512 - (compressedOffset(entry, geometry) & 511));
   }
 
+  /// Host byte where the last sector of compressed data ends.
+  static long compressedEnd(long entry, Geometry geometry) {
+    return compressedOffset(entry, geometry) + compressedLength(entry, geometry);
+  }
+
   private static int compressedShift(Geometry geometry) {
     return 62 - (geometry.clusterBits() - 8);
   }

@@ -31,6 +31,7 @@ final class L2Table {
   private final int l1Index;
   private final long hostOffset;
   private final boolean extended;
+  private final long bias;
   private final AtomicLongArray words; // extended: entry, bitmap, entry, bitmap, ...
   private final AtomicInteger version = new AtomicInteger(); // extended only
   private final BitSet dirty = new BitSet();
@@ -38,12 +39,19 @@ final class L2Table {
   private volatile boolean used = true;
 
   /// @param raw the table's cluster
-  L2Table(int l1Index, long hostOffset, ByteBuffer raw, boolean extended) {
+  /// @param bias what a place has added here, 0 or [Geometry#DATA_FILE_BIAS]
+  L2Table(int l1Index, long hostOffset, ByteBuffer raw, boolean extended, long bias) {
     this.l1Index = l1Index;
     this.hostOffset = hostOffset;
     this.extended = extended;
     long[] values = new long[raw.remaining() / 8];
     raw.asLongBuffer().get(values);
+    this.bias = bias;
+    for (int i = 0; bias != 0 && i < values.length; i += extended ? 2 : 1) {
+      if ((values[i] & (L2Entry.OFFSET | L2Entry.COPIED)) != 0) {
+        values[i] |= bias;
+      }
+    }
     this.words = new AtomicLongArray(values);
   }
 
@@ -117,6 +125,12 @@ final class L2Table {
     writing = false;
   }
 
+  /// A word as it is on disk.
+  private long stored(int word) {
+    long value = words.get(word);
+    return extended && (word & 1) != 0 ? value : value & ~bias;
+  }
+
   /// Copies the dirty chunks out; the table is then clean but being written.
   void take(List<Chunk> into) {
     int chunkBytes = Math.min(CHUNK, words.length() * 8);
@@ -124,7 +138,7 @@ final class L2Table {
       ByteBuffer bytes = Header.bigEndian(chunkBytes);
       int first = chunk * CHUNK / 8;
       for (int i = 0; i < chunkBytes / 8; i++) {
-        bytes.putLong(i * 8, words.get(first + i));
+        bytes.putLong(i * 8, stored(first + i));
       }
       into.add(new Chunk(hostOffset + (long) chunk * CHUNK, bytes));
     }
@@ -136,7 +150,7 @@ final class L2Table {
   ByteBuffer image() {
     ByteBuffer raw = Header.bigEndian(words.length() * 8);
     for (int i = 0; i < words.length(); i++) {
-      raw.putLong(i * 8, words.get(i));
+      raw.putLong(i * 8, stored(i));
     }
     return raw;
   }

@@ -41,6 +41,7 @@ final class LogReplay {
   private final Set<Long> unexplainedL1 = new HashSet<>();
   private final Map<Long, Change> unexplained = new HashMap<>();
   private final List<Run> named = new ArrayList<>();
+  private final Map<Long, Long> packed = new HashMap<>(); // shared host clusters: their references
   private final TreeMap<Long, Long> pool = new TreeMap<>(); // first to end, of disjoint runs
 
   LogReplay(
@@ -152,8 +153,12 @@ final class LogReplay {
       throw unusable("it names guest cluster " + change.index() + " of " + end);
     }
     long place = change.fresh().entry();
-    if (L2Entry.placed(place)) {
+    if (geometry.dataFile()) {
+      checkDataFilePlace(change);
+    } else if (L2Entry.placed(place)) {
       checkPlaces(place, change.count());
+    } else if (L2Entry.kind(place) == L2Entry.Kind.COMPRESSED) {
+      checkPacked(place);
     }
     if (geometry.extendedL2()
         ? Subclusters.corrupt(place, change.fresh().bitmap())
@@ -179,6 +184,29 @@ final class LogReplay {
       }
     }
     return applied;
+  }
+
+  private void checkDataFilePlace(Change change) throws CorruptImageException {
+    long place = change.fresh().entry();
+    long wanted = Geometry.DATA_FILE_BIAS + (change.index() << geometry.clusterBits());
+    if (L2Entry.placed(place) && L2Entry.host(place) != wanted) {
+      throw unusable(
+          "it gives guest cluster " + change.index() + " another place in the data file");
+    }
+  }
+
+  private void checkPacked(long entry) throws BlockException {
+    long from = L2Entry.compressedOffset(entry, geometry) >>> geometry.clusterBits();
+    long end = L2Entry.compressedEnd(entry, geometry);
+    if (from < 1
+        || end > geometry.clusters(file.length()) << geometry.clusterBits()
+        || metadata.firstIn(from, ((end - 1) >>> geometry.clusterBits()) - from + 1) >= 0) {
+      throw unusable(
+          "it names compressed data up to 0x" + Long.toHexString(end) + ", which is none");
+    }
+    for (long c = from; c <= (end - 1) >>> geometry.clusterBits(); c++) {
+      packed.put(c, 0L);
+    }
   }
 
   private void checkPlaces(long entry, int count) throws BlockException {
@@ -223,7 +251,23 @@ final class LogReplay {
         long entry = tables.entry(((long) i << geometry.l2Bits()) + j);
         if (L2Entry.placed(entry)) {
           reference(L2Entry.host(entry), starts, offsets, bits, seen);
+        } else if (!packed.isEmpty() && L2Entry.kind(entry) == L2Entry.Kind.COMPRESSED) {
+          long last = (L2Entry.compressedEnd(entry, geometry) - 1) >>> geometry.clusterBits();
+          long first = L2Entry.compressedOffset(entry, geometry) >>> geometry.clusterBits();
+          for (long c = first; c <= last; c++) {
+            packed.computeIfPresent(c, (_, count) -> count + 1);
+          }
         }
+      }
+    }
+    for (Map.Entry<Long, Long> shared : packed.entrySet()) {
+      if (allocator.refcount(shared.getKey()) < shared.getValue()) {
+        throw unusable(
+            "the refcount of host cluster "
+                + shared.getKey()
+                + " is less than its "
+                + shared.getValue()
+                + " references");
       }
     }
   }

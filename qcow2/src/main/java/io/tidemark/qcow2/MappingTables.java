@@ -262,7 +262,8 @@ final class MappingTables {
   }
 
   private L2Table newTable(int l1Index, long hostOffset, ByteBuffer content) {
-    return new L2Table(l1Index, hostOffset, content, geometry.extendedL2());
+    long bias = geometry.dataFile() ? Geometry.DATA_FILE_BIAS : 0;
+    return new L2Table(l1Index, hostOffset, content, geometry.extendedL2(), bias);
   }
 
   private ByteBuffer readTable(long l1Entry) throws BlockException {
@@ -286,7 +287,7 @@ final class MappingTables {
 
   /// Before an image is written to, no entry of a table in use may lead to its own metadata or out
   /// of the file.
-  private void checkEntries(L2Table table) throws CorruptImageException {
+  private void checkEntries(L2Table table) throws BlockException {
     long end = geometry.clusters(file.length());
     for (int i = 0; i < table.length(); i++) {
       L2Slot slot = table.slot(i);
@@ -294,7 +295,9 @@ final class MappingTables {
       if (geometry.extendedL2() && Subclusters.corrupt(entry, slot.bitmap())) {
         throw contradiction(((long) table.l1Index() << geometry.l2Bits()) + i, slot);
       }
-      if (L2Entry.placed(entry)) {
+      if (geometry.dataFile()) {
+        checkDataFilePlace(table, i, entry);
+      } else if (L2Entry.placed(entry)) {
         long host = L2Entry.host(entry);
         checkPlace(table, i, host, 1, geometry.aligned(host), end);
       } else if (L2Entry.kind(entry) == L2Entry.Kind.COMPRESSED) {
@@ -303,6 +306,20 @@ final class MappingTables {
         long count = (lastByte >>> geometry.clusterBits()) - (host >>> geometry.clusterBits()) + 1;
         checkPlace(table, i, host, count, true, end);
       }
+    }
+  }
+
+  /// qemu: every data cluster of a data file is at its guest offset, whether or not the file is
+  /// raw; 7.2. New ones go there, so none may be elsewhere.
+  private void checkDataFilePlace(L2Table table, int index, long entry) throws BlockException {
+    long guest = (((long) table.l1Index() << geometry.l2Bits()) + index) << geometry.clusterBits();
+    if ((entry & L2Entry.COMPRESSED) != 0
+        || (L2Entry.placed(entry) && L2Entry.host(entry) != Geometry.DATA_FILE_BIAS + guest)) {
+      throw new UnsupportedImageException(
+          file.name()
+              + ": L2 entry of guest offset 0x"
+              + Long.toHexString(guest)
+              + " does not lead to the same offset of the data file; such an image can be read only");
     }
   }
 
@@ -418,8 +435,41 @@ final class MappingTables {
         freed.add(new Freed(from, last - from + 1));
       }
     } else if (L2Entry.placed(old)
+        && !geometry.dataFile() // its clusters are not counted
         && !(L2Entry.placed(fresh) && L2Entry.host(old) == L2Entry.host(fresh))) {
       freed.add(new Freed(L2Entry.host(old) >>> geometry.clusterBits(), count));
+    }
+  }
+
+  /// Takes a whole L2 table out, with all it names. The caller keeps changes out, and has written
+  /// back what was changed in it.
+  void drop(int l1Index) throws BlockException {
+    synchronized (stripes[l1Index % STRIPES]) {
+      L2Table table = load(l1Index);
+      if (table == null) {
+        return;
+      }
+      lock.lock();
+      try {
+        for (int i = 0; i < table.length(); ) {
+          long old = table.get(i);
+          int run = 1;
+          while (i + run < table.length()
+              && table.get(i + run) == L2Entry.step(old, run, geometry)) {
+            run++;
+          }
+          dropped(old, run, 0);
+          i += run;
+        }
+        freed.add(new Freed(table.hostOffset() >>> geometry.clusterBits(), 1));
+        tables.l1().set(l1Index, 0);
+        tables.slots().set(l1Index, null);
+        dirtyTables.remove(table);
+        dirtyL1.add(l1Index);
+        dirty = true;
+      } finally {
+        lock.unlock();
+      }
     }
   }
 

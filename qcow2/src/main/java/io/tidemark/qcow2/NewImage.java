@@ -26,15 +26,14 @@ record NewImage(
     java.util.Optional<BackingReference> backing) {
   static NewImage of(String name, CreateOptions asked) throws BlockException {
     ImageOptions options = ImageOptions.of(name, asked);
-    refuse(name, "data_file", options.dataFile().isPresent());
-    refuse(name, "preallocation", options.preallocation() != io.tidemark.block.Preallocation.OFF);
     long size = (asked.virtualSize() + 511) & ~511L; // negative when it passes a long
     var geometry =
         new Geometry(
             options.version(),
             options.clusterBits(),
             options.refcountOrder(),
-            options.extendedL2());
+            options.extendedL2(),
+            options.dataFile().isPresent());
     if (size < 0 || geometry.l1EntriesFor(size) > Geometry.MAX_L1_BYTES / 8) {
       throw new UnsupportedImageException(
           name
@@ -57,12 +56,6 @@ record NewImage(
           name + ": name of the data file does not fit the header in its cluster");
     }
     return made;
-  }
-
-  private static void refuse(String name, String option, boolean given) throws BlockException {
-    if (given) {
-      throw new UnsupportedImageException(name + ": option " + option + " is not supported");
-    }
   }
 
   private int extensionBytes() {

@@ -8,6 +8,7 @@ import io.tidemark.block.FormatNode;
 import io.tidemark.block.Measurement;
 import io.tidemark.block.OpenOptions;
 import io.tidemark.block.spi.ImageFormat;
+import io.tidemark.block.spi.NamedFiles;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.Optional;
@@ -52,8 +53,20 @@ public final class Qcow2Format implements ImageFormat {
   }
 
   @Override
+  public FormatNode open(BlockNode file, OpenOptions options, NamedFiles others)
+      throws BlockException {
+    return Qcow2Image.open(file, options, others);
+  }
+
+  @Override
   public void create(BlockNode file, CreateOptions options) throws BlockException {
     Qcow2Image.create(file, options);
+  }
+
+  @Override
+  public void create(BlockNode file, CreateOptions options, NamedFiles others)
+      throws BlockException {
+    Qcow2Image.create(file, options, others);
   }
 
   /// As `qemu-img measure` 7.2 counts.

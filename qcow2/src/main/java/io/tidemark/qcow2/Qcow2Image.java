@@ -15,11 +15,14 @@ import io.tidemark.block.FormatNode;
 import io.tidemark.block.Gate;
 import io.tidemark.block.InternalSnapshot;
 import io.tidemark.block.OpenOptions;
+import io.tidemark.block.Preallocation;
 import io.tidemark.block.ReadOnlyNodeException;
+import io.tidemark.block.ResizeOptions;
 import io.tidemark.block.SnapshotStore;
 import io.tidemark.block.TransportException;
 import io.tidemark.block.UnsupportedImageException;
 import io.tidemark.block.ZeroMode;
+import io.tidemark.block.spi.NamedFiles;
 import java.lang.System.Logger;
 import java.lang.System.Logger.Level;
 import java.nio.ByteBuffer;
@@ -42,6 +45,8 @@ public final class Qcow2Image implements FormatNode {
   ///
   /// @param compat `0.10` for version 2, `1.1` for version 3
   /// @param compressionType `zlib` or `zstd`
+  /// @param dataFile the external data file, as it is recorded
+  /// @param dataFileRaw whether that file by itself is a raw image of the disk
   public record Information(
       String compat,
       int clusterSize,
@@ -51,6 +56,8 @@ public final class Qcow2Image implements FormatNode {
       boolean corrupt,
       boolean extendedL2,
       String compressionType,
+      Optional<String> dataFile,
+      boolean dataFileRaw,
       List<InternalSnapshot> snapshots) {
     public Information {
       snapshots = List.copyOf(snapshots);
@@ -84,6 +91,8 @@ public final class Qcow2Image implements FormatNode {
   private volatile Backing backing;
   private volatile PersistentBitmaps bitmaps;
   private HostFile file;
+  private HostFile data; // the same, or the external data file
+  private Growth growth;
   private Geometry geometry;
   private SnapshotTable snapshots;
   private MetadataClusters metadata;
@@ -110,6 +119,53 @@ public final class Qcow2Image implements FormatNode {
     return open(file, options, options.durability());
   }
 
+  /// As above, for an image that may have its data in an external data file: that one is opened by
+  /// `others`, and owned by the result too.
+  public static Qcow2Image open(BlockNode file, OpenOptions options, NamedFiles others)
+      throws BlockException {
+    Header header = Header.parse(new HostFile(file));
+    if (!header.geometry().dataFile()) {
+      return open(file, options);
+    }
+    String name =
+        header
+            .dataFile()
+            .orElseThrow(() ->
+                new CorruptImageException(
+                    file.name() + ": header names no external data file, wanted one"));
+    BlockNode data = dataFile(file.name(), () -> others.open(name));
+    try {
+      return open(
+          file,
+          Optional.of(data),
+          options,
+          options.durability(),
+          LogPlace.of(file, options),
+          new InFlight<>());
+    } catch (BlockException | RuntimeException e) {
+      try {
+        data.close();
+      } catch (BlockException left) {
+        e.addSuppressed(left);
+      }
+      throw e;
+    }
+  }
+
+  @FunctionalInterface
+  private interface Opening {
+    BlockNode run() throws BlockException;
+  }
+
+  /// Says which image wanted the file when there is none.
+  private static BlockNode dataFile(String image, Opening opening) throws BlockException {
+    try {
+      return opening.run();
+    } catch (TransportException e) {
+      throw new TransportException(image + ": external data file " + e.getMessage(), e);
+    }
+  }
+
   /// Opens the image in `file`. On success the result owns `file`.
   ///
   /// @throws CorruptImageException when bytes contradict the specification, the image is marked
@@ -124,11 +180,12 @@ public final class Qcow2Image implements FormatNode {
   static Qcow2Image open(
       BlockNode file, OpenOptions options, Durability durability, Optional<LogPlace> logPlace)
       throws BlockException {
-    return open(file, options, durability, logPlace, new InFlight<>());
+    return open(file, Optional.empty(), options, durability, logPlace, new InFlight<>());
   }
 
   private static Qcow2Image open(
       BlockNode file,
+      Optional<BlockNode> dataFile,
       OpenOptions options,
       Durability durability,
       Optional<LogPlace> logPlace,
@@ -138,7 +195,11 @@ public final class Qcow2Image implements FormatNode {
       throw new ReadOnlyNodeException(
           file.name() + ": file is open read-only, wanted to open the image for writing");
     }
-    var image = new Qcow2Image(file, options, durability, logPlace, inFlight);
+    if (dataFile.isPresent() && dataFile.get().readOnly() && !options.readOnly()) {
+      throw new ReadOnlyNodeException(
+          dataFile.get().name() + ": file is open read-only, wanted to open the image for writing");
+    }
+    var image = new Qcow2Image(file, dataFile, options, durability, logPlace, inFlight);
     try {
       image.bringInLog();
       return image;
@@ -153,11 +214,51 @@ public final class Qcow2Image implements FormatNode {
   /// @throws UnsupportedImageException when an option or its value is not handled; named in the
   ///   text
   public static void create(BlockNode file, CreateOptions options) throws BlockException {
-    NewImage.of(file.name(), options).write(file);
+    create(file, options, NamedFiles.NONE);
+  }
+
+  /// As above; an external data file is made, or emptied, by `others`.
+  ///
+  /// On disk: the data file; the image without preallocation, its header last; then places for the
+  /// clusters of the disk, as growing gives them.
+  public static void create(BlockNode file, CreateOptions options, NamedFiles others)
+      throws BlockException {
+    NewImage made = NewImage.of(file.name(), options);
+    Optional<BlockNode> data = Optional.empty();
+    if (made.options().dataFile().isPresent()) {
+      data = Optional.of(others.create(made.options().dataFile().get()));
+    }
+    try {
+      if (data.isPresent() && data.get().virtualSize() != made.virtualSize()) {
+        data.get().resize(made.virtualSize());
+      }
+      made.write(file);
+      if (made.options().preallocation() != Preallocation.OFF) {
+        preallocate(file, data, made.options().preallocation());
+      }
+      if (data.isPresent()) {
+        data.get().flush();
+      }
+    } finally {
+      if (data.isPresent()) {
+        data.get().close();
+      }
+    }
+  }
+
+  private static void preallocate(
+      BlockNode file, Optional<BlockNode> data, Preallocation preallocation) throws BlockException {
+    OpenOptions options = OpenOptions.readWrite();
+    Qcow2Image image =
+        open(file, data, options, Durability.FLUSHED, Optional.empty(), new InFlight<>());
+    image.prepare();
+    image.growth.preallocate(0, image.virtualSize(), preallocation);
+    image.finish();
   }
 
   private Qcow2Image(
       BlockNode node,
+      Optional<BlockNode> dataNode,
       OpenOptions options,
       Durability durability,
       Optional<LogPlace> logPlace,
@@ -168,8 +269,14 @@ public final class Qcow2Image implements FormatNode {
     this.readOnly = options.readOnly();
     this.durability = durability;
     this.logPlace = logPlace;
-    this.file = new HostFile(node);
+    HostFile external = dataNode.map(HostFile::ofData).orElse(null);
+    this.file = external == null ? new HostFile(node) : new HostFile(node, external);
+    this.data = external == null ? file : external;
     Header first = Header.parse(file);
+    if (first.geometry().dataFile() != (external != null)) {
+      throw new UnsupportedImageException(
+          file.name() + ": image has its data in an external data file, which was not opened");
+    }
     if (!readOnly) {
       refuseUnclean(file.name(), first);
     }
@@ -187,9 +294,10 @@ public final class Qcow2Image implements FormatNode {
     this.writeBack = new WriteBack(file, header, tables, allocator, inFlight);
     this.compressedReads = new CompressedReads(file, first);
     allocator.onRelease(compressedReads::forget);
-    this.reads = new GuestReads(file, first, tables, backing, compressedReads);
-    this.writes = new GuestWrites(file, header, tables, allocator, reads, backing, writeBack);
+    this.reads = new GuestReads(file, data, first, tables, backing, compressedReads);
+    this.writes = new GuestWrites(data, header, tables, allocator, reads, backing, writeBack);
     this.compressed = new CompressedClusters(file, geometry, allocator, compressedReads, writes);
+    this.growth = new Growth(file, data, header, tables, allocator, writes, writeBack);
   }
 
   private static void refuseUnclean(String name, Header header) throws BlockException {
@@ -348,7 +456,10 @@ public final class Qcow2Image implements FormatNode {
   private void clearForeignAutoclear() throws BlockException {
     boolean bitmapsKept =
         bitmaps.intact() && header.now().extension(Header.Extension.BITMAPS).isPresent();
-    long keep = header.now().autoclear() & (bitmapsKept ? Feature.AUTOCLEAR_KEPT : 0);
+    long known =
+        (bitmapsKept ? Feature.BITMAPS.mask() : 0)
+            | (geometry.dataFile() ? Feature.RAW_EXTERNAL_DATA.mask() : 0);
+    long keep = header.now().autoclear() & known;
     if (keep != header.now().autoclear()) {
       header.writeAutoclear(keep);
       file.sync();
@@ -377,6 +488,8 @@ public final class Qcow2Image implements FormatNode {
         now.has(Feature.CORRUPT),
         now.has(Feature.EXTENDED_L2),
         Codec.name(now.compressionType()),
+        now.dataFile(),
+        now.dataFile().isPresent() && Feature.RAW_EXTERNAL_DATA.in(now.autoclear()),
         snapshots.entries().stream().map(SnapshotTable.Entry::snapshot).toList());
   }
 
@@ -537,7 +650,7 @@ public final class Qcow2Image implements FormatNode {
   }
 
   private void readAgain() throws BlockException {
-    var fresh = new Qcow2Image(file.node(), options, durability, logPlace, inFlight);
+    var fresh = new Qcow2Image(file.node(), dataNode(), options, durability, logPlace, inFlight);
     ChangeLog log = tables.log();
     if (log != null) {
       ChangeLog.delete(log.path()); // all of it is in the file
@@ -627,11 +740,16 @@ public final class Qcow2Image implements FormatNode {
 
   @Override
   public boolean canWriteCompressed() {
-    return !readOnly;
+    return !readOnly && !geometry.dataFile();
   }
 
+  /// qemu: an image with an external data file holds no compressed clusters.
   @Override
   public void writeCompressed(long offset, ByteBuffer from) throws BlockException {
+    if (geometry.dataFile()) {
+      throw new UnsupportedImageException(
+          name() + ": an image with an external data file cannot be written compressed");
+    }
     int length = from.remaining();
     checkRange(offset, length);
     if (length > geometry.clusterSize()
@@ -748,63 +866,41 @@ public final class Qcow2Image implements FormatNode {
     return geometry.clusterSize();
   }
 
-  /// Makes the disk larger: shrinking is not supported.
-  ///
-  /// On disk, in this order, synced between: zero entries for what a longer backing node would
-  /// otherwise show; a longer L1 table in new clusters; the header's L1 place and size; the virtual
-  /// size; then the old L1 table is given back.
   @Override
   public void resize(long newSize) throws BlockException {
-    long oldSize = virtualSize();
-    if (newSize < oldSize) {
-      throw new UnsupportedImageException(
-          name() + ": shrinking from " + oldSize + " to " + newSize + " bytes is not supported");
+    resize(newSize, ResizeOptions.GROW);
+  }
+
+  /// Bitmaps get the new size too. [Growth] says what is on disk meanwhile.
+  @Override
+  public void resize(long newSize, ResizeOptions how) throws BlockException {
+    if (readOnly) {
+      throw new ReadOnlyNodeException(name() + ": image is open read-only");
     }
+    growth.check(newSize, how);
+    long oldSize = virtualSize();
     if (newSize == oldSize) {
       return;
     }
-    long entries = geometry.l1EntriesFor(newSize);
-    if (entries > Geometry.MAX_L1_BYTES / 8) {
-      throw new UnsupportedImageException(
-          name() + ": virtual size " + newSize + " is too large for its clusters");
-    }
     List<DirtyBitmap> kept = bitmaps.intact() ? bitmaps.beginResize() : List.of();
-    prepare();
-    if (entries > tables.l1Length()) {
-      growL1((int) entries);
-    }
-    int ticket = inFlight.enter();
     try {
-      writes.zeroBeyondEnd(oldSize, newSize);
-    } finally {
-      inFlight.exit(ticket);
-    }
-    writeBack.run(true);
-    header.writeVirtualSize(newSize);
-    file.sync();
-    bitmaps.endResize(kept);
-  }
-
-  private void growL1(int entries) throws BlockException {
-    ClusterLocks.Held held = writes.keepOut();
-    try {
-      writeBack.run(true);
-      long oldOffset = header.now().l1Offset();
-      long oldBytes = 8L * header.now().l1Entries();
-      long clusters = geometry.clusters(8L * entries);
-      long offset = allocator.takeTable(clusters);
-      ByteBuffer raw = Header.bigEndian(Math.toIntExact(clusters << geometry.clusterBits()));
-      raw.asLongBuffer().put(tables.l1());
-      file.write(offset, raw);
-      file.sync();
-      header.writeL1(offset, entries);
-      file.sync();
-      tables.growL1(entries);
-      if (oldBytes > 0) {
-        allocator.release(oldOffset >>> geometry.clusterBits(), geometry.clusters(oldBytes));
+      prepare();
+      int ticket = inFlight.enter();
+      try {
+        if (newSize > oldSize) {
+          growth.grow(newSize, how.preallocation());
+        } else {
+          growth.shrink(newSize);
+        }
+      } finally {
+        inFlight.exit(ticket);
       }
     } finally {
-      writes.letIn(held);
+      bitmaps.endResize(kept); // of the size that the disk has now
+    }
+    if (newSize < oldSize) {
+      settle();
+      allocator.trim();
     }
   }
 
@@ -837,11 +933,18 @@ public final class Qcow2Image implements FormatNode {
 
   private void beginWriting() throws BlockException {
     BlockNode node = file.node();
+    Optional<BlockNode> dataNode = dataNode();
     node.reopen(false);
     try {
-      become(open(node, options.withReadOnly(false), durability, logPlace, inFlight));
+      if (dataNode.isPresent()) {
+        dataNode.get().reopen(false);
+      }
+      become(open(node, dataNode, options.withReadOnly(false), durability, logPlace, inFlight));
     } catch (BlockException | RuntimeException e) {
       try {
+        if (dataNode.isPresent()) {
+          dataNode.get().reopen(true);
+        }
         node.reopen(true);
       } catch (BlockException left) {
         e.addSuppressed(left);
@@ -850,16 +953,25 @@ public final class Qcow2Image implements FormatNode {
     }
   }
 
+  private Optional<BlockNode> dataNode() {
+    return geometry.dataFile() ? Optional.of(data.node()) : Optional.empty();
+  }
+
   private void endWriting() throws BlockException {
     settle();
     file.sync();
     BlockNode node = file.node();
-    var fresh = new Qcow2Image(node, options.withReadOnly(true), durability, logPlace, inFlight);
+    Optional<BlockNode> dataNode = dataNode();
+    var fresh =
+        new Qcow2Image(node, dataNode, options.withReadOnly(true), durability, logPlace, inFlight);
     ChangeLog log = tables.log();
     if (log != null) {
       ChangeLog.delete(log.path()); // of no use now; beside a later writer it would mislead
     }
     try {
+      if (dataNode.isPresent()) {
+        dataNode.get().reopen(true);
+      }
       node.reopen(true);
     } catch (BlockException | RuntimeException e) {
       file.fail(new TransportException(name() + ": could not be reopened read-only", e));
@@ -875,6 +987,8 @@ public final class Qcow2Image implements FormatNode {
     backing.detach().ifPresent(fresh.backing::attach);
     backing = fresh.backing;
     file = fresh.file;
+    data = fresh.data;
+    growth = fresh.growth;
     geometry = fresh.geometry;
     snapshots = fresh.snapshots;
     metadata = fresh.metadata;
@@ -905,7 +1019,7 @@ public final class Qcow2Image implements FormatNode {
     } finally {
       leaveLog();
       compressedReads.close();
-      try {
+      try (BlockNode _ = data.node()) { // closed twice where it is the image's file
         file.node().close();
       } finally {
         backing.close();

@@ -60,7 +60,7 @@ final class SnapshotView implements BlockNode {
     var tables =
         new MappingTables(file, header, l1, allocator, new MetadataClusters(new long[0]), true);
     this.compressed = new CompressedReads(file, header);
-    this.reads = new GuestReads(file, header, tables, backing, compressed);
+    this.reads = new GuestReads(file, file, header, tables, backing, compressed);
   }
 
   private void check(long offset, long length) throws BlockException {

@@ -18,8 +18,8 @@ import org.junit.jupiter.api.io.TempDir;
 class ChangeLogTest {
   private static final ChangeLog.Identity IMAGE =
       new ChangeLog.Identity("00112233445566778899aabbccddeeff", 1, 2, 3);
-  private static final Geometry STANDARD = new Geometry(3, 16, 4, false);
-  private static final Geometry EXTENDED = new Geometry(3, 16, 4, true);
+  private static final Geometry STANDARD = new Geometry(3, 16, 4, false, false);
+  private static final Geometry EXTENDED = new Geometry(3, 16, 4, true, false);
 
   private static final ChangeLog.Change FIRST =
       new ChangeLog.Change(

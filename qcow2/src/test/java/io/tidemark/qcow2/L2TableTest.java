@@ -14,7 +14,7 @@ class L2TableTest {
   private static final int CLUSTER = 16384;
 
   private static L2Table table(boolean extended) {
-    return new L2Table(3, 5L * CLUSTER, Header.bigEndian(CLUSTER), extended);
+    return new L2Table(3, 5L * CLUSTER, Header.bigEndian(CLUSTER), extended, 0);
   }
 
   /// The bitmap that goes with an entry in this test: any other pair is a mixed one.

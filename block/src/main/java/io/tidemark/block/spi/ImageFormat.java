@@ -41,6 +41,12 @@ public interface ImageFormat {
   /// Writes an empty image into `file`, which is empty, and syncs it. The caller keeps `file`.
   void create(BlockNode file, CreateOptions options) throws BlockException;
 
+  /// As [#create(BlockNode, CreateOptions)], for an image that may be made of several files.
+  default void create(BlockNode file, CreateOptions options, NamedFiles others)
+      throws BlockException {
+    create(file, options);
+  }
+
   /// Bytes that an image of these options would take. Nothing is written.
   ///
   /// @param options as for [#create]; with a source, its size is the source's

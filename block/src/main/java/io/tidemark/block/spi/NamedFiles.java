@@ -20,4 +20,9 @@ public interface NamedFiles {
   /// @throws UnsupportedImageException when the name is not a local file, or is a file of this
   ///   chain already
   BlockNode open(String name) throws BlockException;
+
+  /// Makes an empty file for writing; one that is there loses its content.
+  default BlockNode create(String name) throws BlockException {
+    throw new UnsupportedImageException("file '" + name + "' cannot be created from here");
+  }
 }
