@@ -374,7 +374,7 @@ final class GuestWrites {
   ///
   /// qemu: 7.2 refuses a discard there too.
   void discard(long offset, long length) throws BlockException {
-    if (geometry.version() < 3 && offset < backing.bound()) {
+    if (geometry.version() < 3 && backing.bound() > 0) {
       return;
     }
     zero(offset, length, new Zeroing(false, false));
