@@ -102,6 +102,7 @@ class Qcow2SubclustersIT {
     for (int round = 0; round < 2; round++) {
       try (Qcow2Image image = open(path, options, base)) {
         Workload.random(seed * 2 + round)
+            .compressedPercent(10)
             .maxLength(100_000)
             .flushPercent(12)
             .run(image, model, 120);
@@ -145,7 +146,11 @@ class Qcow2SubclustersIT {
     try (Qcow2Image image = open(path, OpenOptions.readWrite().withRunDir(scratch.path()), base)) {
       model = ModelDisk.of(image);
       assertThat(model.read(0, Math.toIntExact(size))).isEqualTo(Files.readAllBytes(raw));
-      Workload.random(seed).maxLength(100_000).flushPercent(12).run(image, model, 120);
+      Workload.random(seed)
+          .compressedPercent(10)
+          .maxLength(100_000)
+          .flushPercent(12)
+          .run(image, model, 120);
       model.holdsExactly(image);
     }
     qemuFinds(path, model);

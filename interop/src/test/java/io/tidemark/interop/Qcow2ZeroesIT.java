@@ -97,8 +97,13 @@ class Qcow2ZeroesIT {
           v2
               ? "depth " + extent.group(3)
               : overNothing && extent.group(5).equals("true") && extent.group(6).equals("false")
-              ? "zero" // ours leaves unallocated what never was here
-              : "depth " + extent.group(3) + " zero " + extent.group(5) + " data " + extent.group(6);
+                  ? "zero" // ours leaves unallocated what never was here
+                  : "depth "
+                      + extent.group(3)
+                      + " zero "
+                      + extent.group(5)
+                      + " data "
+                      + extent.group(6);
       for (long left = Long.parseLong(extent.group(2)); left > 0; left -= unit) {
         units.add(state);
       }

@@ -83,7 +83,10 @@ class Qcow2ImageTest {
     }
     ModelDisk model = ModelDisk.of(image);
     for (int round = 0; round < 3; round++) {
-      Workload.random(seed * 10 + round).maxLength(200_000).run(image, model, 60);
+      Workload.random(seed * 10 + round)
+          .compressedPercent(seed % 3 == 0 ? 20 : 0)
+          .maxLength(200_000)
+          .run(image, model, 60);
       model.holdsExactly(image);
       image.close();
       file.reopen();

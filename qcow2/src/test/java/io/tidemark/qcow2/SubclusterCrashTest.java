@@ -122,9 +122,7 @@ class SubclusterCrashTest {
           Qcow2Image.open(
               file,
               OpenOptions.readWrite(),
-              cut % 2 == 0
-                  ? Durability.FLUSHED
-                  : Durability.ACKNOWLEDGED);
+              cut % 2 == 0 ? Durability.FLUSHED : Durability.ACKNOWLEDGED);
       attach(image, backed);
       var run = new Run(image, ModelDisk.of(image));
       file.cutPowerAt((cut + 1) / 2);
@@ -158,9 +156,7 @@ class SubclusterCrashTest {
     for (long cut = 1; cutOff; cut++) {
       CrashingFile file = create(backed);
       var log = log(runDir, cut * 2 + (backed ? 1 : 0), "1a");
-      var image =
-          Qcow2Image.open(
-              file, OpenOptions.readWrite(), Durability.ACKNOWLEDGED, log);
+      var image = Qcow2Image.open(file, OpenOptions.readWrite(), Durability.ACKNOWLEDGED, log);
       attach(image, backed);
       var run = new Run(image, ModelDisk.of(image));
       file.cutPowerAt(cut);
@@ -170,8 +166,7 @@ class SubclusterCrashTest {
         left.close();
       }
       var after =
-          Qcow2Image.open(
-              file.copy(), OpenOptions.readWrite(), Durability.ACKNOWLEDGED, log);
+          Qcow2Image.open(file.copy(), OpenOptions.readWrite(), Durability.ACKNOWLEDGED, log);
       attach(after, backed);
       run.model.holdsAcknowledged(after);
       sound(after, cut);
