@@ -28,12 +28,18 @@ final class StartupTraining {
     this.folder = folder;
   }
 
-  /// @param args an empty folder, for images and sockets
+  /// @param args `image` or `serve`: a cache takes longer to load the more it holds; and an empty
+  ///   folder, for images and sockets
   public static void main(String[] args) throws Exception {
-    var training = new StartupTraining(Path.of(args[0]));
-    training.images();
-    training.export();
-    training.daemon();
+    var training = new StartupTraining(Path.of(args[1]));
+    switch (args[0]) {
+      case "image" -> training.images();
+      case "serve" -> {
+        training.export();
+        training.daemon();
+      }
+      default -> throw new IllegalArgumentException(args[0]);
+    }
   }
 
   private static int run(String... words) {
@@ -52,14 +58,20 @@ final class StartupTraining {
     return folder.resolve(name).toString();
   }
 
+  private String chain() {
+    String qcow2 = in("disk.qcow2");
+    String overlay = in("overlay.qcow2");
+    ok("image", "create", "-q", "-f", "qcow2", qcow2, "64M");
+    ok("image", "create", "-q", "-f", "qcow2", "-b", qcow2, "-F", "qcow2", overlay);
+    return overlay;
+  }
+
   private void images() throws IOException {
     String raw = in("disk.raw");
     Files.write(folder.resolve("disk.raw"), new byte[16 * BYTES]);
-    String qcow2 = in("disk.qcow2");
-    String overlay = in("overlay.qcow2");
     ok("--version");
-    ok("image", "create", "-q", "-f", "qcow2", qcow2, "64M");
-    ok("image", "create", "-q", "-f", "qcow2", "-b", qcow2, "-F", "qcow2", overlay);
+    String overlay = chain();
+    String qcow2 = in("disk.qcow2");
     ok("image", "info", overlay);
     ok("image", "info", "--output", "json", qcow2);
     ok("image", "check", qcow2);
@@ -71,12 +83,12 @@ final class StartupTraining {
   }
 
   private void export() throws Exception {
+    String image = chain();
     Path socket = folder.resolve("export.sock");
     var code = new AtomicInteger(-1);
     var server =
         Thread.ofPlatform()
-            .start(() ->
-                code.set(run("export", "serve", "-k", socket.toString(), in("overlay.qcow2"))));
+            .start(() -> code.set(run("export", "serve", "-k", socket.toString(), image)));
     while (!Files.exists(socket)) {
       if (server.join(Duration.ofMillis(5))) {
         throw new IllegalStateException("export serve: exit code " + code.get());

@@ -40,7 +40,7 @@ public final class Tidemark implements Runnable {
   static final int USAGE = 64;
 
   /// The commands that open images for writing and stay.
-  private static final Set<String> SERVING = Set.of("daemon", "demo", "export");
+  private static final Set<String> SERVING = Set.of("daemon", "demo", "export", "image");
 
   private static final Subcommands BENEATH =
       Subcommands.of(

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files to work on."""
+import os
+import pathlib
+import random
+import subprocess
+
+MIB = 1 << 20
+
+
+def incompressible(path, mib):
+    with open(path, "wb") as file:
+        for _ in range(mib):
+            file.write(os.urandom(MIB))
+        os.fsync(file.fileno())
+    return path
+
+
+def disk_like(path, mib, seed=1):
+    """A sparse raw disk as systems have them: half holes; of the rest half random, half text-like bytes."""
+    pick = random.Random(seed)
+    words = [bytes(pick.choices(b"abcdefghijklmnopqrstuvwxyz", k=pick.randint(2, 9))) for _ in range(2000)]
+    with open(path, "wb") as file:
+        file.truncate(mib * MIB)
+        for at in range(0, mib, 4):
+            kind = pick.randrange(4)
+            if kind == 0:
+                os.pwrite(file.fileno(), os.urandom(4 * MIB), at * MIB)
+            elif kind == 1:
+                text = b" ".join(pick.choices(words, k=180_000))[:MIB]
+                for part in range(4):
+                    os.pwrite(file.fileno(), text[part * 997:] + text[:part * 997], (at + part) * MIB)
+        os.fsync(file.fileno())
+    return path
+
+
+def evict(path):
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def warm_in_small_pages(path):
+    """Brings a file into the page cache page by page. Written in one go it would lie there in large folios, and then a
+    4 KiB overwrite costs any server tens of microseconds in the kernel, which hides what is measured."""
+    evict(path)
+    with open(path, "rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        for at in range(0, os.fstat(file.fileno()).st_size, 4096):
+            os.pread(file.fileno(), 1, at)
+    return path
+
+
+def copy(source, target):
+    subprocess.run(["cp", "--sparse=auto", "--reflink=never", source, target], check=True)
+    return pathlib.Path(target)
+
+
+def qemu_img(*words):
+    subprocess.run(["qemu-img", *map(str, words)], check=True, stdout=subprocess.DEVNULL)

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows P1 to P3: images over NBD, loaded by fio."""
+import contextlib
+import json
+import subprocess
+
+import files
+import servers
+from table import OURS, interleaved, table
+
+#            name                         fio's words
+RANDOM = {
+    "4k random read, q1": ["--rw=randread", "--bs=4k", "--iodepth=1"],
+    "4k random read, q16": ["--rw=randread", "--bs=4k", "--iodepth=16"],
+    "4k random read, q16 × 4 connections": ["--rw=randread", "--bs=4k", "--iodepth=16", "--numjobs=4"],
+    "4k random write, q1": ["--rw=randwrite", "--bs=4k", "--iodepth=1"],
+    "4k random write, q16": ["--rw=randwrite", "--bs=4k", "--iodepth=16"],
+    "4k random write, q16 × 4 connections": ["--rw=randwrite", "--bs=4k", "--iodepth=16", "--numjobs=4"],
+}
+SEQUENTIAL = {
+    "256k read, q1": ["--rw=read", "--bs=256k", "--iodepth=1"],
+    "256k write, q1": ["--rw=write", "--bs=256k", "--iodepth=1"],
+    "1M read, q4": ["--rw=read", "--bs=1m", "--iodepth=4"],
+    "1M write, q4": ["--rw=write", "--bs=1m", "--iodepth=4"],
+}
+READS = {name: words for name, words in RANDOM.items() if "read" in name}
+
+
+def fio(path, words, mib, timed_seconds=None):
+    """Requests per second and MiB per second."""
+    limits = ["--time_based", f"--runtime={timed_seconds}s"] if timed_seconds else []
+    command = ["fio", "--name=load", "--ioengine=nbd", f"--uri={servers.uri(path)}", f"--size={mib}m", "--thread",
+               "--group_reporting", "--randrepeat=0", "--norandommap", "--output-format=json", *words, *limits]
+    run = subprocess.run(command, capture_output=True, text=True)
+    with contextlib.suppress(ValueError, LookupError):
+        job = json.loads(run.stdout[run.stdout.index("{"):])["jobs"][0]
+        if not job["error"]:
+            side = job["write" if job["write"]["io_bytes"] else "read"]
+            return side["iops"], side["bw_bytes"] / files.MIB
+    raise SystemExit(f"bench/compare: {' '.join(command)}: {run.stdout[-400:]}{run.stderr[-400:]}")
+
+
+def _side_by_side(setting, names, make, format, workloads, mib, read_only=False):
+    """All servers up at once, each on a file of its own with the same content."""
+    lines = []
+    if not any(map(setting.wants, workloads)):
+        return lines
+    with contextlib.ExitStack() as stack:
+        sockets = {}
+        for name in names:
+            path = setting.folder / f"{name}.sock"
+            words = servers.command(name, setting.tidemark, path, make(name), format, read_only)
+            stack.enter_context(servers.serving(words, path))
+            sockets[name] = path
+        seconds = 1 if setting.quick else 2
+        for workload, words in workloads.items():
+            if setting.wants(workload):
+                which = 0 if "4k" in workload else 1
+                measure = lambda path: fio(path, words, mib, seconds)[which]
+                lines.append((workload, interleaved(setting, sockets, measure, workload)))
+    return lines
+
+
+def _present(setting, names, format):
+    return [name for name in names if servers.command(name, setting.tidemark, "s", "f", format)]
+
+
+def _tables(title, lines):
+    small = [line for line in lines if "4k" in line[0]]
+    large = [line for line in lines if "4k" not in line[0]]
+    texts = [table(title, "requests per second", small, True)] if small else []
+    return "\n".join(texts + ([table(title, "MiB/s", large, True)] if large else []))
+
+
+def raw(setting):
+    mib = setting.mib(1024, 128)
+    names = _present(setting, [OURS, "qemu-nbd", "qemu-nbd io_uring", "qemu-storage-daemon", "nbdkit"], "raw")
+    first = files.incompressible(setting.folder / "first.raw", mib)
+    made = []
+
+    def make(name):
+        made.append(files.copy(first, setting.folder / f"{name}.raw"))
+        return files.warm_in_small_pages(made[-1])
+
+    lines = _side_by_side(setting, names, make, "raw", RANDOM | SEQUENTIAL, mib)
+    _remove(made + [first])
+    return "## P1: raw over NBD, page cache warm\n\n" + _tables("raw", lines)
+
+
+def qcow2(setting):
+    mib = setting.mib(1024, 128)
+    names = _present(setting, [OURS, "qemu-nbd", "qemu-storage-daemon"], "qcow2")
+    title = "## P2: qcow2 over NBD, page cache warm\n\n"
+    allocating = _allocating(setting, names)
+    if not any(map(setting.wants, RANDOM | SEQUENTIAL)):
+        return title + allocating
+    source = files.incompressible(setting.folder / "first.raw", mib)
+    first = setting.folder / "first.qcow2"
+    files.qemu_img("convert", "-f", "raw", "-O", "qcow2", source, first)
+    made = []
+
+    def full(name):
+        made.append(files.copy(first, setting.folder / f"{name}.qcow2"))
+        return files.warm_in_small_pages(made[-1])
+
+    def overlay(name):
+        base = setting.folder / f"{name}.qcow2"
+        top = setting.folder / f"{name}-top.qcow2"
+        files.qemu_img("create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", top)
+        made.append(top)
+        return top
+
+    text = title + _tables("64 KiB clusters, all of them data", _side_by_side(setting, names, full, "qcow2", RANDOM | SEQUENTIAL, mib))
+    sequential = {name: words for name, words in SEQUENTIAL.items() if "read" in name}
+    text += "\n" + _tables("the same beneath an empty overlay",
+                           _side_by_side(setting, names, overlay, "qcow2", READS | sequential, mib, read_only=True))
+    _remove(made + [source, first])
+    return text + "\n" + allocating
+
+
+def _allocating(setting, names):
+    """Each write takes a new cluster: one pass over a new image, which is made and opened for each round."""
+    clusters = setting.mib(16384, 4096)
+    workloads = {
+        "4k, q1": ["--rw=write:60k", "--bs=4k", "--iodepth=1"],
+        "4k, q16": ["--rw=write:60k", "--bs=4k", "--iodepth=16"],
+        "64k, q1": ["--rw=write", "--bs=64k", "--iodepth=1"],
+        "64k, q16": ["--rw=randwrite", "--bs=64k", "--iodepth=16"],
+    }
+    image, path = setting.folder / "new.qcow2", setting.folder / "new.sock"
+    lines = []
+    for workload, words in workloads.items():
+        if not setting.wants("allocating " + workload):
+            continue
+
+        def measure(name):
+            mib = clusters // 16
+            files.qemu_img("create", "-q", "-f", "qcow2", image, f"{2 * mib}M")
+            with servers.serving(servers.command(name, setting.tidemark, path, image, "qcow2"), path):
+                count = clusters // (4 if words[0] == "--rw=randwrite" else 1)  # few clusters twice
+                limited = [*words, f"--number_ios={count}"]
+                fio(path, limited, mib)  # the first half of the disk: a JVM's first requests are slow
+                figure = fio(path, [*limited, f"--offset={mib}m"], mib)[0]
+            image.unlink()
+            return figure
+
+        lines.append((workload, interleaved(setting, {name: name for name in names}, measure, "allocating " + workload)))
+    return table("writes that allocate", "requests per second", lines, True) if lines else ""
+
+
+def direct(setting):
+    help_text = subprocess.run([setting.tidemark, "export", "serve", "--help"], capture_output=True, text=True).stdout
+    if "--cache" not in help_text:
+        return "## P3: past the page cache\n\nNot measured: `export serve` has no `--cache none` yet.\n"
+    mib = setting.mib(1024, 128)
+    file = files.incompressible(setting.folder / "direct.raw", mib)
+    ways = {
+        OURS: ["--cache", "none"],
+        "qemu-nbd": ["--cache=none", "--aio=native"],
+        "qemu-nbd io_uring": ["--cache=none", "--aio=io_uring"],
+    }
+    workloads = {name: words for name, words in (RANDOM | SEQUENTIAL).items() if "read" in name}
+    lines = []
+    with contextlib.ExitStack() as stack:
+        sockets = {}
+        for name, more in ways.items():
+            path = setting.folder / f"{name}.sock"
+            words = servers.command("qemu-nbd" if name != OURS else OURS, setting.tidemark, path, file, "raw", True)
+            if words:
+                stack.enter_context(servers.serving(words[:-1] + more + words[-1:], path))
+                sockets[name] = path
+        for workload, words in workloads.items():
+            if setting.wants(workload):
+                which = 0 if "4k" in workload else 1
+                lines.append((workload, interleaved(
+                    setting, sockets, lambda path: fio(path, words, mib, 1 if setting.quick else 2)[which], workload)))
+    file.unlink()
+    return "## P3: past the page cache\n\n" + _tables("raw, O_DIRECT", lines)
+
+
+def _remove(paths):
+    for path in paths:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NBD servers: ours and those that are installed, each a process in the foreground with a unix socket."""
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+
+from table import OURS
+
+START_SECONDS = 30
+
+
+def command(name, tidemark, path, file, format, read_only=False):
+    """How `name` serves a file; None when it cannot or is not installed."""
+    file, path = str(file), str(path)
+    if name == OURS:
+        return [str(tidemark), "export", "serve", "-t", "-e", "0", "-k", path, "-f", format] + ["-r"] * read_only + [file]
+    if name.startswith("qemu-nbd"):
+        aio = ["--aio=io_uring"] if name.endswith("io_uring") else []
+        return _installed("qemu-nbd", "-t", "-e", "64", "-k", path, "-f", format, *aio, *["-r"] * read_only, file)
+    if name == "qemu-storage-daemon":
+        layer = [] if format == "raw" else ["--blockdev", f"{format},node-name=disk,file=file"]
+        node = "file" if format == "raw" else "disk"
+        access = f"read-only={'on' if read_only else 'off'},auto-read-only=off"
+        return _installed(
+            name, "--blockdev", f"file,node-name=file,filename={file},{access}", *layer,
+            "--nbd-server", f"addr.type=unix,addr.path={path},max-connections=0",
+            "--export", f"nbd,id=e,node-name={node},name=,writable={'off' if read_only else 'on'}")
+    if name == "nbdkit" and format == "raw":
+        return _installed("nbdkit", "-f", "-U", path, *["-r"] * read_only, "file", file)
+    return None
+
+
+def _installed(program, *words):
+    return [program, *words] if shutil.which(program) else None
+
+
+def uri(path):
+    return f"nbd+unix:///?socket={path}"
+
+
+def greeting(path, process, deadline):
+    """Waits for the first bytes of the handshake. Returns the connection."""
+    while time.perf_counter() < deadline:
+        if process.poll() is not None:
+            raise SystemExit(f"bench/compare: {' '.join(process.args)}: ended with {process.returncode}: {_said(process)}")
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.connect(str(path))
+            if connection.recv(18, socket.MSG_WAITALL)[:8] == b"NBDMAGIC":
+                return connection
+        except OSError:
+            pass
+        connection.close()
+        time.sleep(0.0005)
+    raise SystemExit(f"bench/compare: {process.args[0]} did not serve within {START_SECONDS} s")
+
+
+def launch(words):
+    errors = tempfile.TemporaryFile()
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors)
+    process.errors = errors
+    return process
+
+
+def _said(process):
+    process.errors.seek(0)
+    return process.errors.read(2000).decode(errors="replace").strip()
+
+
+def stop(process):
+    process.terminate()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def serving(words, path):
+    """The process, once it serves; stopped at the end."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    process = launch(words)
+    try:
+        greeting(path, process, time.perf_counter() + START_SECONDS).close()
+        yield process
+    finally:
+        stop(process)
