@@ -55,7 +55,7 @@ final class JsonText {
       return;
     }
     while (true) {
-      if (next() != '"') {
+      if (next() != '"' && next() != '\'') {
         throw malformed("wanted a name in quotes");
       }
       String key = prefix + string();
@@ -106,7 +106,7 @@ final class JsonText {
       }
       return;
     }
-    String value = c == '"' ? string() : word(key);
+    String value = c == '"' || c == '\'' ? string() : word(key);
     if (options.putIfAbsent(key, value) != null) {
       throw malformed("'" + key + "' is there twice");
     }
@@ -135,12 +135,13 @@ final class JsonText {
     return word;
   }
 
+  /// qemu: a string may stand between single quotes too.
   private String string() throws UnsupportedImageException {
     var value = new StringBuilder();
-    at++;
+    char quote = text.charAt(at++);
     while (at < text.length()) {
       char c = text.charAt(at++);
-      if (c == '"') {
+      if (c == quote) {
         return value.toString();
       }
       if (c < ' ') {
@@ -154,7 +155,7 @@ final class JsonText {
   private char escaped() throws UnsupportedImageException {
     char c = at < text.length() ? text.charAt(at++) : END;
     return switch (c) {
-      case '"', '\\', '/' -> c;
+      case '"', '\'', '\\', '/' -> c;
       case 'b' -> '\b';
       case 'f' -> '\f';
       case 'n' -> '\n';

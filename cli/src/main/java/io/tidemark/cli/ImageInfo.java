@@ -66,7 +66,7 @@ final class ImageInfo implements Callable<Integer> {
   private List<ImageFacts> layers() throws IOException, CommandException {
     List<ImageFacts> layers = new ArrayList<>();
     Set<Object> seen = new HashSet<>();
-    Optional<ImageSource> source = Optional.of(ImageFiles.source(file, input.imageOptions));
+    Optional<ImageSource> source = Optional.of(input.source(file));
     Optional<String> layerFormat = input.format;
     do {
       ImageFacts layer = layer(source.get(), layerFormat);

@@ -3,6 +3,7 @@ package io.tidemark.cli;
 
 import io.tidemark.block.BlockException;
 import io.tidemark.block.FormatNode;
+import io.tidemark.block.ImageSource;
 import io.tidemark.block.OpenOptions;
 import java.util.Optional;
 import picocli.CommandLine.Option;
@@ -42,6 +43,12 @@ final class InputOptions {
   FormatNode openLayer(String name, OpenOptions options) throws BlockException, CommandException {
     check();
     return files.openLayer(name, format, imageOptions, options);
+  }
+
+  /// What a name names.
+  ImageSource source(String name) throws BlockException, CommandException {
+    check();
+    return ImageFiles.source(name, imageOptions);
   }
 
   private void check() throws CommandException {

@@ -45,6 +45,7 @@ public final class Tidemark implements Runnable {
   private static final Subcommands BENEATH =
       Subcommands.of(
           Subcommand.of("daemon", DaemonCommand::new),
+          Subcommand.of("completion", CompletionCommand::new),
           new Subcommand("export", ExportCommand::new, ExportCommand.BENEATH),
           Subcommand.of("demo", DemoCommand::new),
           Subcommand.of("demo-guest", DemoGuestCommand::new),

@@ -249,8 +249,6 @@ class ImageConvertIT {
     Files.write(image, corrupt);
     assertThat(qemuImg("check", image).exit()).isEqualTo(2);
     assertThat(ImageTool.tidemark("check", image).exit()).isEqualTo(2);
-    assertThat(ImageTool.tidemark("check", "-r", "all", image).exit()).isEqualTo(2);
-    assertThat(Files.readAllBytes(image)).isEqualTo(corrupt);
   }
 
   @Test

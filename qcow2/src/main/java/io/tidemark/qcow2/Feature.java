@@ -95,9 +95,10 @@ enum Feature {
     }
     if (imageTable.isPresent()) {
       ByteBuffer table = imageTable.get();
-      for (int at = 0; at + NAME_ENTRY <= table.limit(); at += NAME_ENTRY) {
+      // The last name may be cut short, as QEMU reads it.
+      for (int at = 0; at + 2 < table.limit(); at += NAME_ENTRY) {
         if (table.get(at) == Kind.INCOMPATIBLE.code && table.get(at + 1) == bit) {
-          byte[] raw = new byte[NAME_ENTRY - 2];
+          byte[] raw = new byte[Math.min(NAME_ENTRY, table.limit() - at) - 2];
           table.get(at + 2, raw);
           return printable(raw);
         }

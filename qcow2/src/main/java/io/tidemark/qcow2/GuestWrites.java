@@ -113,6 +113,7 @@ final class GuestWrites {
       while (count < most && !L2Entry.own(tables.entry(cluster + count))) {
         count++;
       }
+      tables.ensureTable(cluster, writeBack);
       Allocator.Run run = takePlaces(cluster, count);
       try {
         long host = run.first() << geometry.clusterBits();

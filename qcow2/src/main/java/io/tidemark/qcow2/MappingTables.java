@@ -357,6 +357,16 @@ final class MappingTables {
     }
   }
 
+  /// Makes the L2 table of a guest cluster our own before the cluster gets its place: so that the
+  /// clusters of a disk that is filled in order lie side by side.
+  ///
+  /// qemu: the table comes first; 7.2.
+  void ensureTable(long guestCluster, WriteBack writeBack) throws BlockException {
+    while (writableTable(l1Index(guestCluster)) == null) {
+      writeBack.run(true);
+    }
+  }
+
   /// Gives `count` guest clusters new entries, `fresh` and those that follow it (counting up when
   /// it names a host cluster), each for its whole cluster. The caller holds them in [ClusterLocks],
   /// and they lie in one L2 table. Either all change or, on an exception, none.

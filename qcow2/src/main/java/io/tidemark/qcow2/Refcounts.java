@@ -211,13 +211,14 @@ final class Refcounts {
                 + -delta
                 + " to take references away");
       }
-      if (delta > 0 && value >= highest()) {
+      // A 64-bit count may pass 2^63 and then looks negative here.
+      if (delta > 0 && (value < 0 || value >= highest())) {
         throw new UnsupportedImageException(
             file.name()
                 + ": refcount of cluster "
                 + (cluster + i - from)
                 + " is "
-                + value
+                + Long.toUnsignedString(value)
                 + ", the most that "
                 + (1 << order)
                 + " bits hold");

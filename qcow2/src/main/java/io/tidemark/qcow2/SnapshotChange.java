@@ -340,7 +340,8 @@ final class SnapshotChange {
 
   private void change(ByteBuffer block, long cluster, int index, int delta) throws BlockException {
     long old = Refcounts.value(block, index, geometry.refcountOrder());
-    if (old == 0 || old + delta < 0) {
+    // A 64-bit count may pass 2^63 and then looks negative here.
+    if (old == 0 || (old > 0 && old + delta < 0)) {
       throw new CorruptImageException(
           file.name()
               + ": refcount of cluster "
@@ -349,7 +350,7 @@ final class SnapshotChange {
               + old
               + ", fewer than its references; check the image");
     }
-    if (delta > 0 && old > refcounts.highest() - delta) {
+    if (delta > 0 && (old < 0 || old > refcounts.highest() - delta)) {
       throw new UnsupportedImageException(
           file.name()
               + ": refcount of cluster "
