@@ -29,7 +29,9 @@ public final class ImageOpener {
   public enum Probing {
     /// The daemon: a guest could have written what the probe finds (rule 4).
     REFUSED,
-    /// `tidemark image`, as qemu-img without `-f`.
+    /// `tidemark image`: what is found is believed, unless it names further files. qemu-img
+    /// believes those as well, and so lets whoever writes a raw backing file read any file of the
+    /// host.
     ALLOWED
   }
 

@@ -191,4 +191,106 @@ class ImageLockIT {
       assertThat(locks(top)).isEqualTo(before).contains("101");
     }
   }
+
+  /// qemu-nbd with an image open until closed.
+  private Process serve(Object... options) throws IOException {
+    Path socket = folder.resolve("nbd.sock");
+    Files.deleteIfExists(socket);
+    List<Object> arguments = new ArrayList<>(List.of("-t", "-k", socket));
+    arguments.addAll(List.of(options));
+    Process server = Tool.require("qemu-nbd").start(arguments.toArray());
+    while (server.isAlive() && Files.notExists(socket)) {
+      try {
+        server.waitFor(10, java.util.concurrent.TimeUnit.MILLISECONDS);
+      } catch (InterruptedException stop) {
+        Thread.currentThread().interrupt();
+        throw new AssertionError("interrupted", stop);
+      }
+    }
+    return server;
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"raw", "qcow2"})
+  void anImageThatQemuNbdServesIsOursToReadOnlyWhenNobodyWritesIt(String format) throws Exception {
+    make(format);
+    Process server = serve("-f", format, top);
+    try {
+      assertThatThrownBy(() -> open(top, format, OpenOptions.readWrite()))
+          .isInstanceOf(ImageBusyException.class);
+      open(top, format, OpenOptions.forceShare()).close();
+    } finally {
+      server.destroy();
+      server.onExit().join();
+    }
+    server = serve("-r", "-f", format, top);
+    try (BlockNode reader = open(top, format, OpenOptions.reading())) {
+      assertThatThrownBy(() -> reader.reopen(false)).isInstanceOf(ImageBusyException.class);
+      assertThat(reader.readOnly()).isTrue();
+    } finally {
+      server.destroy();
+      server.onExit().join();
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"raw", "qcow2"})
+  void qemuNbdDoesNotServeWhatWeWrite(String format) throws Exception {
+    make(format);
+    try (var _ = open(top, format, OpenOptions.readWrite())) {
+      Process server = serve("-f", format, top);
+      assertThat(server.onExit().join().exitValue()).isNotZero();
+      Tool.require("qemu-img").ok("info", "-U", "-f", format, top);
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"raw", "qcow2"})
+  void qemuSeesAReaderBecomeAWriterAndAReaderAgain(String format) throws Exception {
+    make(format);
+    Tool qemuIo = Tool.require("qemu-io");
+    try (BlockNode node = open(top, format, OpenOptions.reading())) {
+      List<String> reading = locks(top);
+      node.reopen(false);
+      node.write(0, java.nio.ByteBuffer.wrap(new byte[] {1}));
+      assertThat(locks(top)).contains("101", "103");
+      assertThat(qemuIo.run("-f", format, "-c", "write 0 512", top).text())
+          .contains("Failed to get \"write\" lock");
+      node.reopen(true);
+      assertThat(locks(top)).isEqualTo(reading);
+      qemuIo.ok("-r", "-f", format, "-c", "read -P 1 0 1", top);
+      if (format.equals("qcow2")) { // qemu: 7.2 reads a raw image beside a writer
+        try (var _ = new Holder("-r", "-f", format, top)) {
+          assertThatThrownBy(() -> node.reopen(false)).isInstanceOf(ImageBusyException.class);
+        }
+      }
+      node.reopen(false);
+    }
+    qemuIo.ok("-f", format, "-c", "write 0 512", top);
+  }
+
+  @Test
+  void anExternalDataFileIsLockedAsTheImageIs() throws Exception {
+    Path data = folder.resolve("data");
+    Tool.require("qemu-img")
+        .ok("create", "-q", "-f", "qcow2", "-o", "data_file=" + data, top, "4M");
+    List<String> theirs;
+    try (var _ = new Holder("-f", "qcow2", top)) {
+      theirs = locks(data);
+      assertThatThrownBy(() -> open(data, "raw", OpenOptions.readWrite()))
+          .isInstanceOf(ImageBusyException.class);
+    }
+    Tool qemuIo = Tool.require("qemu-io");
+    try (BlockNode node = open(top, "qcow2", OpenOptions.readWrite())) {
+      // qemu: 7.2 lets others write to a data file; we do not
+      assertThat(locks(data)).containsAll(theirs).contains("201");
+      assertThat(qemuIo.run("-f", "raw", "-c", "write 0 512", data).text()).contains("lock");
+      node.reopen(true);
+      assertThat(locks(data)).doesNotContain("101");
+      node.reopen(false);
+      node.write(0, java.nio.ByteBuffer.wrap(new byte[] {1}));
+      assertThat(locks(data)).containsAll(theirs);
+    }
+    qemuIo.ok("-f", "qcow2", "-c", "read -P 1 0 1", top);
+  }
 }

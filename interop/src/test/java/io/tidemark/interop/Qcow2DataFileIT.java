@@ -42,8 +42,7 @@ class Qcow2DataFileIT {
 
   private void judge(Path image, Path data, ModelDisk model, boolean raw) throws Exception {
     Path bytes =
-        Files.write(
-            scratch.resolve("model.raw"), model.read(0, Math.toIntExact(model.size())));
+        Files.write(scratch.resolve("model.raw"), model.read(0, Math.toIntExact(model.size())));
     assertThat(qemuImg.ok("check", image).out()).contains("No errors were found");
     qemuImg.ok("compare", "-f", "qcow2", "-F", "raw", image, bytes);
     if (raw) {

@@ -105,7 +105,7 @@ class Qcow2DifferentialIT {
       v2 = one(6);
       boolean extended = !v2 && one(4);
       clusterBits = extended ? 14 + random.nextInt(4) : 9 + random.nextInt(9);
-      external = !v2 && one(6) && Boolean.getBoolean("differential.datafile");
+      external = !v2 && one(6);
       size = (512 << 10) + random.nextInt(3000) * 512L;
       var options = new ArrayList<String>();
       options.add("cluster_size=" + (1 << clusterBits));

@@ -61,10 +61,17 @@ class Qcow2ResizeIT {
 
   @ParameterizedTest
   @CsvSource({
-    "qcow2,off,,", "qcow2,metadata,,", "qcow2,falloc,,", "qcow2,full,,",
-    "qcow2,metadata,cluster_size,4096", "qcow2,falloc,refcount_bits,64",
-    "qcow2,metadata,extended_l2,on", "qcow2,full,extended_l2,on",
-    "raw,off,,", "raw,falloc,,", "raw,full,,"
+    "qcow2,off,,",
+    "qcow2,metadata,,",
+    "qcow2,falloc,,",
+    "qcow2,full,,",
+    "qcow2,metadata,cluster_size,4096",
+    "qcow2,falloc,refcount_bits,64",
+    "qcow2,metadata,extended_l2,on",
+    "qcow2,full,extended_l2,on",
+    "raw,off,,",
+    "raw,falloc,,",
+    "raw,full,,"
   })
   void preallocationIsTheSame(String format, String mode, String option, String value)
       throws Exception {
@@ -86,8 +93,7 @@ class Qcow2ResizeIT {
     qemuImg.ok("resize", "-f", format, "--preallocation=" + mode, theirs, "17M");
     try (FormatNode node =
         opener.open(ours, format, OpenOptions.readWrite().with(Durability.FLUSHED))) {
-      node.resize(
-          17 << 20, new ResizeOptions(Preallocation.of(mode).orElseThrow(), false));
+      node.resize(17 << 20, new ResizeOptions(Preallocation.of(mode).orElseThrow(), false));
     }
     same(format, theirs, ours);
   }
@@ -121,7 +127,9 @@ class Qcow2ResizeIT {
     for (String size : new String[] {"5120k", "8256k", "64k", "30M"}) {
       qemuImg.ok("resize", "-f", format, "--shrink", theirs, size);
       long bytes =
-          size.endsWith("M") ? 30L << 20 : Long.parseLong(size.substring(0, size.length() - 1)) << 10;
+          size.endsWith("M")
+              ? 30L << 20
+              : Long.parseLong(size.substring(0, size.length() - 1)) << 10;
       try (FormatNode node =
           opener.open(ours, format, OpenOptions.readWrite().with(Durability.FLUSHED))) {
         node.resize(bytes, ResizeOptions.ANY);
