@@ -10,6 +10,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
+import org.jspecify.annotations.Nullable;
 
 /// Starts block copies of one domain: the checks of virDomainBlockCopy and of virDomainBlockRebase
 /// with COPY. Every method is called with the domain's lock held.
@@ -37,6 +38,7 @@ final class BlockCopies {
   /// @param format absent: the source's, or what the file shows with `reuse`
   /// @param device the client says it is a block device
   /// @param backing given in the destination's XML
+  /// @param metadataCache of the destination's `<driver>`, only shown; null for none
   /// @param backingEnds whether that XML says where the chain ends
   record Request(
       String file,
@@ -48,7 +50,8 @@ final class BlockCopies {
       boolean shallow,
       boolean reuse,
       boolean transientJob,
-      Tuning tuning) {}
+      Tuning tuning,
+      @Nullable XmlElement metadataCache) {}
 
   /// @param bandwidthBytesPerSecond 0: no limit
   /// @param granularityBytes 0: the default
@@ -163,12 +166,16 @@ final class BlockCopies {
         shares
             ? Optional.of(Layer.nodes(disk.layers().subList(1, disk.layers().size()), true))
             : Layer.nodes(mirror, false).backing();
+    job.metadataCache(plan.request().metadataCache());
     try {
       session
           .driver()
           .addNode(new NodeSpec(top.nodeName(), top.storage(), top.format(), false, beneath));
     } catch (DriverException e) {
-      throw DriverErrors.toClient("add the copy's image", e);
+      if (e.kind() != DriverException.Kind.IMAGE_BUSY || !standsOnActive(mirror, disk)) {
+        throw DriverErrors.toClient("add the copy's image", e);
+      }
+      addAlone(session, top, job);
     }
     boolean begun = false;
     try {
@@ -195,6 +202,25 @@ final class BlockCopies {
         domain.upkeep().removeNode(session, top.nodeName());
       }
     }
+  }
+
+  /// Whether the copy's own chain holds the image that the guest writes.
+  private static boolean standsOnActive(List<Layer> mirror, LiveDisk disk) {
+    return mirror.stream().skip(1).anyMatch(layer -> layer.file().equals(disk.active().file()));
+  }
+
+  /// libvirt opens what a reused copy stands on at the pivot only, so such a job runs, and its
+  /// pivot is refused.
+  private static void addAlone(Session session, Layer top, BlockJob job) throws LibvirtException {
+    try {
+      session
+          .driver()
+          .addNode(
+              new NodeSpec(top.nodeName(), top.storage(), top.format(), false, Optional.empty()));
+    } catch (DriverException e) {
+      throw DriverErrors.toClient("add the copy's image", e);
+    }
+    job.refusePivot("what the copy stands on is in use: Failed to get shared \"write\" lock");
   }
 
   /// Whether what was there has the disk's size, and the buffer is one that can be had.
@@ -254,7 +280,7 @@ final class BlockCopies {
         beneath = walked.subList(1, walked.size());
       }
       for (DiskElement.Image image : beneath) {
-        chain.add(new Layer(live.takeIndex(), image.file(), image.format()));
+        chain.add(new Layer(live.takeIndex(), image.storage(), image.format()));
       }
     } else if (request.reuse()) {
       context.chains().inspect(plan.file(), plan.format());

@@ -70,7 +70,8 @@ final class BlockCopyRequest {
         Flags.has(flags, Flags.COPY_SHALLOW),
         Flags.has(flags, Flags.COPY_REUSE_EXT),
         Flags.has(flags, Flags.COPY_TRANSIENT_JOB),
-        tuning);
+        tuning,
+        disk.child("driver").flatMap(driver -> driver.child("metadata_cache")).orElse(null));
   }
 
   private static boolean backingEnds(XmlElement disk) {
@@ -203,7 +204,8 @@ final class BlockCopyRequest {
             Flags.has(flags, Flags.REBASE_SHALLOW),
             Flags.has(flags, Flags.REBASE_REUSE_EXT),
             false,
-            new BlockCopies.Tuning(bytes, 0, 0, false));
+            new BlockCopies.Tuning(bytes, 0, 0, false),
+            null);
     return new Rebase(Optional.of(request), Optional.empty());
   }
 

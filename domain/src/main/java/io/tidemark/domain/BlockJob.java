@@ -26,6 +26,10 @@ final class BlockJob {
   private final String sourceFile;
   private Phase phase = Phase.RUNNING;
   private boolean ready;
+  // Null unless the job can be aborted only: why.
+  private @Nullable String pivotRefusal;
+  // Null unless the client gave the copy's image one.
+  private @Nullable XmlElement metadataCache;
   // Null until the job took a node out of the disk's chain.
   private @Nullable String retiredNode;
   // Null until the job is over.
@@ -96,6 +100,24 @@ final class BlockJob {
 
   void retire(String node) {
     retiredNode = node;
+  }
+
+  /// Why a pivot is refused, if it is.
+  @Nullable String pivotRefusal() {
+    return pivotRefusal;
+  }
+
+  void refusePivot(String why) {
+    pivotRefusal = why;
+  }
+
+  /// The `<metadata_cache>` of the copy's `<driver>`, which means nothing here and is shown.
+  @Nullable XmlElement metadataCache() {
+    return metadataCache;
+  }
+
+  void metadataCache(@Nullable XmlElement element) {
+    metadataCache = element;
   }
 
   /// Keeps the first reason.

@@ -101,6 +101,10 @@ final class BlockJobs {
     if (pivot && !job.ready()) {
       throw notReady(job.id());
     }
+    String refusal = job.pivotRefusal();
+    if (pivot && refusal != null) {
+      throw ErrorCode.INTERNAL_ERROR.because(refusal);
+    }
     if (job.phase() != BlockJob.Phase.RUNNING) {
       throw ErrorCode.OPERATION_INVALID.because(
           "block job on disk '%s' is still being ended".formatted(disk.target()));
@@ -210,6 +214,9 @@ final class BlockJobs {
       return;
     }
     updateDefinition(disk, job);
+    if (job.change().pivots()) {
+      disk.element().metadataCache(job.metadataCache());
+    }
     before.stream()
         .filter(layer -> !after.contains(layer))
         .findFirst()

@@ -34,10 +34,12 @@ final class Chains {
     List<DiskElement.Image> chain = new ArrayList<>();
     chain.add(new DiskElement.Image(file, disk.format()));
     for (DiskElement.Image image : given.get()) {
-      requireFile(image.file(), Optional.of(chain.getLast().file()));
+      if (image.storage().path().isPresent()) {
+        requireFile(image.file(), Optional.of(chain.getLast().file()));
+      }
       chain.add(image);
     }
-    if (!disk.backingEnds()) {
+    if (!disk.backingEnds() && chain.getLast().storage().path().isPresent()) {
       DiskElement.Image last = chain.removeLast();
       chain.addAll(walk(last.file(), last.format()));
     }

@@ -7,6 +7,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
+import org.jspecify.annotations.Nullable;
 
 /// A `<disk>` of a checked domain document. Reads and changes the element it was made for.
 ///
@@ -15,8 +16,16 @@ final class DiskElement {
   /// Longest backing chain that is walked or accepted (libvirt: 200).
   static final int MAX_CHAIN = 200;
 
-  /// A file with its format.
-  record Image(String file, String format) {}
+  /// Where an image lies, and its format. Of a malformed document the file may be empty.
+  record Image(Storage storage, String format) {
+    Image(String file, String format) {
+      this(new Storage.LocalFile(Path.of(file)), format);
+    }
+
+    String file() {
+      return storage.location();
+    }
+  }
 
   private final XmlElement element;
 
@@ -100,7 +109,7 @@ final class DiskElement {
       XmlElement store = layer.get();
       images.add(
           new Image(
-              store.child("source").map(source -> source.attribute("file")).orElse(""),
+              new DiskElement(store).storage().orElse(new Storage.LocalFile(Path.of(""))),
               store.child("format").map(format -> format.attribute("type")).orElse("")));
       layer = store.child("backingStore");
     }
@@ -133,7 +142,7 @@ final class DiskElement {
   void pushOverlay(String file, String format) {
     XmlElement below = new XmlElement("backingStore").attribute("type", "file");
     below.add("format").attribute("type", format());
-    below.add("source").attribute("file", source().orElse(""));
+    storage().ifPresent(storage -> StorageXml.write(below, storage));
     element.child("backingStore").ifPresent(below::add);
     setSource(file, format);
     setBacking(Optional.of(below));
@@ -144,9 +153,18 @@ final class DiskElement {
     XmlElement below = element.child("backingStore").orElseThrow();
     Optional<XmlElement> beneath = below.child("backingStore");
     setSource(
-        below.child("source").map(source -> source.attribute("file")).orElse(""),
+        new DiskElement(below).storage().orElseThrow(),
         below.child("format").map(format -> format.attribute("type")).orElse(""));
     setBacking(beneath);
+  }
+
+  /// Replaces what `<driver>` says of a cache of metadata, or removes it.
+  void metadataCache(@Nullable XmlElement cache) {
+    XmlElement driver = element.childOrNew("driver");
+    driver.removeChildren("metadata_cache");
+    if (cache != null) {
+      driver.add(cache.copy());
+    }
   }
 
   void setBacking(Optional<XmlElement> backing) {

@@ -97,6 +97,10 @@ final class DomainXml {
     }
     state(mirror, "copy", job);
     image(mirror, top);
+    XmlElement cache = job.metadataCache();
+    if (cache != null) {
+      mirror.childOrNew("format").add(cache.copy());
+    }
     if (!copy.sharesBacking()) {
       backingStore(copy.mirror(), true, copy.terminated()).ifPresent(mirror::add);
     }

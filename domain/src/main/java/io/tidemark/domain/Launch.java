@@ -31,7 +31,7 @@ final class Launch {
           layers.add(
               layers.isEmpty()
                   ? new Layer(next, element.storage().orElseThrow(), image.format())
-                  : new Layer(next, image.file(), image.format()));
+                  : new Layer(next, image.storage(), image.format()));
           next++;
         }
       }

@@ -14,13 +14,13 @@ final class HostImages {
 
   static ImageSource of(Storage storage) throws BlockException {
     return switch (storage) {
-      case Storage.LocalFile(Path file) -> ImageSource.of(file);
+      case Storage.LocalFile(Path file) -> of(file);
       case Storage.Device(Path device) -> device(device);
       case Storage.Nbd nbd -> ImageSource.parse(nbd.location());
     };
   }
 
-  /// A path whose kind the caller has looked at, or does not care for.
+  /// A path whose kind the caller has looked at, or does not care for: a header may name a device.
   static ImageSource of(Path path) {
     return Files.exists(path) && !Files.isRegularFile(path) ? device(path) : ImageSource.of(path);
   }

@@ -10,6 +10,7 @@ import io.tidemark.block.ZeroMode;
 import io.tidemark.block.Zeroes;
 import java.nio.ByteBuffer;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.List;
 
 /// A job that moves what some layers of a drive's chain hold into another layer of it, and then
@@ -188,9 +189,33 @@ abstract class LayerJob extends Job {
   private void moveHeld(ByteRange range, ByteBuffer buffer) throws BlockException {
     for (Extent extent : wanted(range.offset(), range.length())) {
       if (extent.state() == Extent.State.ZERO) {
-        target().writeZeroes(extent.offset(), extent.length(), ZeroMode.MAY_UNMAP);
+        zero(extent.offset(), extent.length());
       } else {
         copy(extent, buffer);
+      }
+    }
+  }
+
+  /// A node may leave out zeroes that it reads anyway, as a qcow2 image of version 2 does past the
+  /// end of what it stands on. It will stand on something else: there they are written as data.
+  private void zero(long offset, long length) throws BlockException {
+    BlockNode node = target();
+    node.writeZeroes(offset, length, ZeroMode.MAY_UNMAP);
+    List<Extent> left = new ArrayList<>();
+    node.extents(
+        offset,
+        length,
+        extent -> {
+          if (extent.state() == Extent.State.UNALLOCATED) {
+            left.add(extent);
+          }
+          return true;
+        });
+    for (Extent extent : left) {
+      for (long at = extent.offset(); at < extent.end(); ) {
+        int step = (int) Math.min(extent.end() - at, Zeroes.BLOCK);
+        node.write(at, Zeroes.of(step));
+        at += step;
       }
     }
   }
@@ -202,7 +227,7 @@ abstract class LayerJob extends Job {
       source().read(at, buffer);
       locked(() -> rate.take(length));
       if (Zeroes.isZero(buffer.flip())) {
-        target().writeZeroes(at, length, ZeroMode.MAY_UNMAP);
+        zero(at, length);
       } else {
         target().write(at, buffer);
       }

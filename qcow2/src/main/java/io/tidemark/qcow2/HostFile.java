@@ -4,6 +4,7 @@ package io.tidemark.qcow2;
 import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.CorruptImageException;
+import io.tidemark.block.FileNode;
 import io.tidemark.block.OutOfSpaceException;
 import io.tidemark.block.Preallocation;
 import io.tidemark.block.TransportException;
@@ -139,7 +140,11 @@ final class HostFile {
     }
   }
 
+  /// Cuts what lies past `end` off, where the file has no size of its own: a device keeps it.
   synchronized void truncate(long end) throws BlockException {
+    if (node instanceof FileNode file && file.isDevice()) {
+      return;
+    }
     node.resize(end);
     length = end;
   }
