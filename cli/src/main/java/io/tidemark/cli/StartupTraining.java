@@ -15,6 +15,8 @@ import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.Arrays;
+import java.util.Random;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /// What `scripts/startup-cache` lets the JVM watch, so that its cache holds the classes of the
@@ -68,7 +70,11 @@ final class StartupTraining {
 
   private void images() throws IOException {
     String raw = in("disk.raw");
-    Files.write(folder.resolve("disk.raw"), new byte[16 * BYTES]);
+    byte[] bytes = new byte[64 * BYTES];
+    new Random(1).nextBytes(bytes);
+    Arrays.fill(bytes, 8 * BYTES, 24 * BYTES, (byte) 0);
+    Arrays.fill(bytes, 32 * BYTES, 48 * BYTES, (byte) 'a');
+    Files.write(folder.resolve("disk.raw"), bytes);
     ok("--version");
     String overlay = chain();
     String qcow2 = in("disk.qcow2");
@@ -78,7 +84,25 @@ final class StartupTraining {
     ok("image", "map", "--output", "json", overlay);
     ok("image", "convert", "-f", "raw", "-O", "qcow2", raw, in("copy.qcow2"));
     ok("image", "convert", "-O", "raw", in("copy.qcow2"), in("copy.raw"));
+    ok("image", "convert", "-c", "-W", "-O", "qcow2", raw, in("zlib.qcow2"));
+    ok(
+        "image",
+        "convert",
+        "-c",
+        "-W",
+        "-O",
+        "qcow2",
+        "-o",
+        "compression_type=zstd",
+        raw,
+        in("zstd.qcow2"));
+    ok("image", "convert", "-O", "raw", in("zlib.qcow2"), in("copy.raw"));
+    ok("image", "convert", "-W", "-O", "qcow2", in("zstd.qcow2"), in("copy.qcow2"));
     ok("image", "compare", raw, in("copy.qcow2"));
+    ok("image", "measure", "-O", "qcow2", raw);
+    ok("image", "snapshot", "-c", "before", in("copy.qcow2"));
+    ok("image", "resize", in("copy.qcow2"), "128M");
+    ok("image", "info", in("copy.qcow2"));
     run("image", "info", in("missing"));
   }
 

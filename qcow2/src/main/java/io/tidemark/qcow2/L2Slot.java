@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.qcow2;
 
+import org.jspecify.annotations.Nullable;
+
 /// What an L2 table says of one guest cluster.
 ///
 /// @param entry the entry, of an extended one the first word
@@ -13,6 +15,19 @@ record L2Slot(long entry, long bitmap) {
     return geometry.extendedL2()
         ? new L2Slot(Subclusters.wholeEntry(standard), Subclusters.whole(standard))
         : new L2Slot(standard, 0);
+  }
+
+  // Spelled out, because what a record makes by itself takes milliseconds to link when first used,
+  // on every image command's way.
+
+  @Override
+  public boolean equals(@Nullable Object other) {
+    return other instanceof L2Slot slot && slot.entry == entry && slot.bitmap == bitmap;
+  }
+
+  @Override
+  public int hashCode() {
+    return 31 * Long.hashCode(entry) + Long.hashCode(bitmap);
   }
 
   /// The slot `index` clusters into a run that begins with this one.
