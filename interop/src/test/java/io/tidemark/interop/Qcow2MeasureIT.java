@@ -138,4 +138,17 @@ class Qcow2MeasureIT {
           .isEqualTo(backed.out());
     }
   }
+
+  @Test
+  void ofPreallocatedPlacesCountsNone() throws Exception {
+    Path image = scratch.resolve("ahead.qcow2");
+    qemuImg.ok("create", "-f", "qcow2", "-o", "preallocation=metadata", image, "64M");
+    Tool.require("qemu-io").ok("-f", "qcow2", "-c", "write -P 3 5M 1M", image);
+    var opener = new ImageOpener(ImageOpener.Probing.REFUSED);
+    try (BlockNode source = opener.open(image, "qcow2", OpenOptions.reading())) {
+      var asked = new CreateOptions(0, Optional.empty(), Map.of());
+      assertThat(text(new Qcow2Format().measure(asked, Optional.of(source))))
+          .isEqualTo(qemuImg.ok("measure", "-O", "qcow2", "-f", "qcow2", image).out());
+    }
+  }
 }

@@ -35,14 +35,17 @@ import org.jspecify.annotations.Nullable;
 ///
 /// Spec: qcow2.rst, "Compressed Clusters Descriptor".
 final class CompressedClusters {
-  private static final int KEPT_BUFFERS = 16;
+  /// Buffers kept for the next clusters, and bytes of them.
+  private static final int KEPT_BUFFERS = 32;
+
+  private static final int KEPT_BYTES = 8 << 20;
 
   private final HostFile file;
   private final Geometry geometry;
   private final Allocator allocator;
   private final CompressedReads reads;
   private final GuestWrites writes;
-  private final ArrayBlockingQueue<byte[]> buffers = new ArrayBlockingQueue<>(KEPT_BUFFERS);
+  private final ArrayBlockingQueue<byte[]> buffers;
 
   private final ReentrantLock lock = new ReentrantLock();
   // Guarded by lock:
@@ -62,6 +65,8 @@ final class CompressedClusters {
     this.allocator = allocator;
     this.reads = reads;
     this.writes = writes;
+    this.buffers =
+        new ArrayBlockingQueue<>(Math.min(KEPT_BUFFERS, KEPT_BYTES >>> geometry.clusterBits()));
     this.most = Refcounts.highest(geometry.refcountOrder());
   }
 

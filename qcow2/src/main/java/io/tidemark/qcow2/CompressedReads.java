@@ -35,7 +35,7 @@ final class CompressedReads {
   private final Geometry geometry;
   private final int type;
   private final ArrayBlockingQueue<Codec> codecs = new ArrayBlockingQueue<>(KEPT_CODECS);
-  private final ArrayBlockingQueue<byte[]> inputs = new ArrayBlockingQueue<>(KEPT_CODECS);
+  private final ArrayBlockingQueue<byte[]> inputs;
   private final AtomicReferenceArray<@Nullable Kept> kept;
   private volatile long age; // written under this
 
@@ -43,6 +43,9 @@ final class CompressedReads {
     this.file = file;
     this.geometry = header.geometry();
     this.type = header.compressionType();
+    this.inputs =
+        new ArrayBlockingQueue<>(
+            Math.min(KEPT_CODECS, KEPT_BYTES >>> (geometry.clusterBits() + 1)));
     this.kept =
         new AtomicReferenceArray<>(Math.min(KEPT_CLUSTERS, KEPT_BYTES >>> geometry.clusterBits()));
   }

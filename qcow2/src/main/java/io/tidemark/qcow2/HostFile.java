@@ -132,11 +132,18 @@ final class HostFile {
     }
   }
 
-  /// Makes the file of exactly this size, where it can have another.
+  /// Makes the file of exactly this size; a device that cannot have another may be larger.
   synchronized void resize(long size) throws BlockException {
-    if (size != length) {
+    if (size == length) {
+      return;
+    }
+    try {
       node.resize(size);
       length = size;
+    } catch (UnsupportedImageException e) {
+      if (length < size) {
+        throw e;
+      }
     }
   }
 

@@ -13,6 +13,7 @@ import io.tidemark.block.FormatNode;
 import io.tidemark.block.Measurement;
 import io.tidemark.block.Preallocation;
 import io.tidemark.block.UnsupportedImageException;
+import java.util.IdentityHashMap;
 import java.util.OptionalLong;
 
 /// How large an image would be, as `qemu-img measure` counts.
@@ -67,23 +68,68 @@ final class Measure {
 
   /// Bytes of the new image's clusters that something of the source would be written to.
   private static long allocated(BlockNode source, long clusterSize) throws BlockException {
-    long[] sum = {0, 0}; // bytes; first byte not counted yet
+    var count = new Count(clusterSize);
     Extents.walk(
         source,
         0,
         source.virtualSize(),
-        (extent, _, _) -> {
+        (extent, _, layer) -> {
           if (extent.state() == Extent.State.DATA) {
-            long from = Math.max(sum[1], extent.offset() / clusterSize * clusterSize);
-            long to = roundUp(extent.end(), clusterSize);
-            if (to > from) {
-              sum[0] += to - from;
-              sum[1] = to;
-            }
+            count.add(extent, layer);
           }
           return true;
         });
-    return sum[0];
+    return count.bytes;
+  }
+
+  /// Counts whole clusters, each once.
+  private static final class Count {
+    private final long clusterSize;
+    private final IdentityHashMap<BlockNode, Boolean> hollow = new IdentityHashMap<>();
+    private long bytes;
+    private long counted; // guest bytes up to here
+
+    Count(long clusterSize) {
+      this.clusterSize = clusterSize;
+    }
+
+    void add(Extent extent, BlockNode layer) throws BlockException {
+      if (extent.hostOffset() >= 0 && layer instanceof Qcow2Image image && mayBeHollow(image)) {
+        // Clusters that were only given a place lie in holes of the file, and hold nothing.
+        long toGuest = extent.offset() - extent.hostOffset();
+        image
+            .file()
+            .extents(
+                extent.hostOffset(),
+                Math.min(extent.length(), image.file().virtualSize() - extent.hostOffset()),
+                part -> {
+                  if (part.state() == Extent.State.DATA) {
+                    add(part.offset() + toGuest, part.end() + toGuest);
+                  }
+                  return true;
+                });
+      } else {
+        add(extent.offset(), extent.end());
+      }
+    }
+
+    private boolean mayBeHollow(Qcow2Image image) throws BlockException {
+      Boolean known = hollow.get(image);
+      if (known == null) {
+        known = image.dataMayLieInHoles();
+        hollow.put(image, known);
+      }
+      return known;
+    }
+
+    private void add(long offset, long end) {
+      long from = Math.max(counted, offset / clusterSize * clusterSize);
+      long to = roundUp(end, clusterSize);
+      if (to > from) {
+        bytes += to - from;
+        counted = to;
+      }
+    }
   }
 
   private static long fullyAllocated(

@@ -30,7 +30,7 @@ final class NarrowDeflate {
   private static final int MAX_MATCH = 258;
 
   /// Earlier positions that are looked at for one match.
-  private static final int MAX_CHAIN = 32;
+  private static final int MAX_CHAIN = 16;
 
   /// A match of this length is good enough to look at a quarter of the chain for a better one.
   private static final int GOOD_MATCH = 8;

@@ -183,7 +183,7 @@ public final class Qcow2Image implements FormatNode {
     return open(file, Optional.empty(), options, durability, logPlace, new InFlight<>());
   }
 
-  private static Qcow2Image open(
+  static Qcow2Image open(
       BlockNode file,
       Optional<BlockNode> dataFile,
       OpenOptions options,
@@ -229,8 +229,8 @@ public final class Qcow2Image implements FormatNode {
       data = Optional.of(others.create(made.options().dataFile().get()));
     }
     try {
-      if (data.isPresent() && data.get().virtualSize() != made.virtualSize()) {
-        data.get().resize(made.virtualSize());
+      if (data.isPresent()) {
+        HostFile.ofData(data.get()).resize(made.virtualSize());
       }
       made.write(file);
       if (made.options().preallocation() != Preallocation.OFF) {
@@ -566,6 +566,10 @@ public final class Qcow2Image implements FormatNode {
     if (readOnly) {
       throw new ReadOnlyNodeException(name() + ": image is open read-only");
     }
+    if (newBacking.isPresent() && information().dataFileRaw()) {
+      throw new UnsupportedImageException(
+          name() + ": an image whose data file is raw cannot have a backing file");
+    }
     clearForeignAutoclear();
     header.writeBacking(newBacking);
     backing.record(newBacking.isPresent());
@@ -852,7 +856,7 @@ public final class Qcow2Image implements FormatNode {
   /// qemu: 7.2 looks for holes in such images only, by this measure.
   public boolean dataMayLieInHoles() throws BlockException {
     long allocated = allocatedBytes();
-    if (allocated < 0) {
+    if (allocated < 0 || geometry.dataFile()) {
       return false;
     }
     long clusterSize = geometry.clusterSize();

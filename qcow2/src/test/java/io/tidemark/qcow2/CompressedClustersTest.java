@@ -61,9 +61,11 @@ class CompressedClustersTest {
   void behaveAsAPlainDiskAmongOtherWrites(long seed) throws BlockException {
     var random = new Random(seed);
     boolean v2 = random.nextInt(5) == 0;
+    boolean extended = !v2 && random.nextInt(4) == 0;
     var options =
         Map.of(
-            "cluster_size", "" + (1 << (9 + random.nextInt(8))),
+            "cluster_size", "" + (1 << (extended ? 14 : 9 + random.nextInt(8))),
+            "extended_l2", extended ? "on" : "off",
             "compat", v2 ? "0.10" : "1.1",
             "refcount_bits", v2 ? "16" : "" + (1 << random.nextInt(7)),
             "compression_type", v2 || random.nextBoolean() ? "zlib" : "zstd");
@@ -155,6 +157,40 @@ class CompressedClustersTest {
         image.flush();
         image.flush();
       }
+      assertSound(image);
+    }
+  }
+
+  @ParameterizedTest
+  @Seeds(20)
+  void snapshotsKeepThem(long seed) throws BlockException {
+    var random = new Random(seed);
+    int bits = 9 + random.nextInt(6);
+    CrashingFile file =
+        create(
+            300 * 1024,
+            Map.of(
+                "cluster_size",
+                "" + (1 << bits),
+                "refcount_bits",
+                "" + (1 << (2 + random.nextInt(5)))));
+    try (var image = open(file)) {
+      var model = ModelDisk.of(image);
+      Workload.random(seed).maxLength(30_000).compressedPercent(70).run(image, model, 40);
+      byte[] then = read(image, 0, 300 * 1024);
+      image.snapshots().orElseThrow().create("s", java.time.Instant.EPOCH);
+      assertSound(image);
+      Workload.random(seed + 1).maxLength(30_000).compressedPercent(60).run(image, model, 40);
+      model.holdsExactly(image);
+      assertSound(image);
+      byte[] now = read(image, 0, 300 * 1024);
+      image.snapshots().orElseThrow().apply("s");
+      assertThat(read(image, 0, 300 * 1024)).isEqualTo(then);
+      assertSound(image);
+      image.writeZeroes(0, 300 * 1024, io.tidemark.block.ZeroMode.MAY_UNMAP);
+      image.write(0, ByteBuffer.wrap(now));
+      image.snapshots().orElseThrow().delete("s");
+      assertThat(read(image, 0, 300 * 1024)).isEqualTo(now);
       assertSound(image);
     }
   }

@@ -4,6 +4,7 @@ package io.tidemark.qcow2;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import io.tidemark.block.BackingReference;
 import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.CorruptImageException;
@@ -18,14 +19,18 @@ import io.tidemark.testkit.ModelDisk;
 import io.tidemark.testkit.Seeds;
 import io.tidemark.testkit.Workload;
 import java.nio.ByteBuffer;
+import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 
 class DataFileTest {
+  @TempDir Path runDir;
+
   private static NamedFiles files(CrashingFile data) {
     return new NamedFiles() {
       @Override
@@ -127,6 +132,44 @@ class DataFileTest {
     }
   }
 
+  @ParameterizedTest
+  @Seeds(60)
+  void acknowledgedWritesSurviveTheDeathOfTheProcess(long seed) throws BlockException {
+    var random = new Random(seed);
+    var data = new CrashingFile(seed + 1);
+    CrashingFile file = create(seed, data, 300 * 1024, options(random));
+    var identity = new ChangeLog.Identity("00112233445566778899aabbccddeeff", 1, seed, 3);
+    var log = Optional.of(new Qcow2Image.LogPlace(identity.logIn(runDir), identity));
+    for (int round = 0; round < 3; round++) {
+      var image = logged(file, data, log);
+      var model = ModelDisk.of(image);
+      (random.nextBoolean() ? file : data).cutPowerAt(1 + random.nextInt(150));
+      Workload.random(seed + round).maxLength(60_000).runUntilCrash(image, model);
+      Optional.ofNullable(image.log()).ifPresent(ChangeLog::close);
+      file = file.copy();
+      data = data.copy();
+      try (var after = logged(file, data, log)) {
+        model.holdsAcknowledged(after);
+        CheckResult result = after.check();
+        assertThat(result.sound()).as("%s", result.findings()).isTrue();
+      }
+      file.reopen();
+      data.reopen();
+    }
+  }
+
+  private static Qcow2Image logged(
+      CrashingFile file, CrashingFile data, Optional<Qcow2Image.LogPlace> log)
+      throws BlockException {
+    return Qcow2Image.open(
+        file,
+        Optional.of(data),
+        OpenOptions.readWrite(),
+        Durability.ACKNOWLEDGED,
+        log,
+        new InFlight<>());
+  }
+
   @Test
   void isNeverGuessedAndNeverLeftOut() throws BlockException {
     var data = new CrashingFile(1);
@@ -139,6 +182,20 @@ class DataFileTest {
     assertThatThrownBy(() -> Qcow2Image.open(unnamed, OpenOptions.reading(), files(data)))
         .isInstanceOf(CorruptImageException.class)
         .hasMessageContaining("names no external data file");
+  }
+
+  @Test
+  void aRawOneTakesNoBackingFile() throws BlockException {
+    var data = new CrashingFile(1);
+    CrashingFile file = create(2, data, 1 << 20, Map.of("data_file_raw", "on"));
+    try (var image = open(file, data)) {
+      var backing = Optional.of(new BackingReference("b", Optional.of("raw")));
+      assertThatThrownBy(() -> image.changeBacking(backing))
+          .isInstanceOf(UnsupportedImageException.class)
+          .hasMessageContaining("raw");
+      assertThatThrownBy(() -> image.writeCompressed(0, ByteBuffer.allocate(65536)))
+          .isInstanceOf(UnsupportedImageException.class);
+    }
   }
 
   @Test

@@ -198,6 +198,26 @@ class ResizeTest {
     }
   }
 
+  /// The largest disk there is: an L1 table of 32 MiB for clusters of 2 MiB.
+  @Test
+  void growsToTheEndOfTheFormat() throws Exception {
+    CrashingFile file = create(1 << 20, false, Map.of("cluster_size", "2M"));
+    long size = 1L << 61;
+    try (var image = open(file)) {
+      assertThatThrownBy(() -> image.resize(size + 512))
+          .isInstanceOf(UnsupportedImageException.class)
+          .hasMessageContaining("L1 table");
+      image.resize(size);
+      image.write(size - 3, ByteBuffer.wrap(new byte[] {1, 2, 3}));
+      byte[] end = new byte[5];
+      image.read(size - 5, ByteBuffer.wrap(end));
+      assertThat(end).containsExactly(0, 0, 1, 2, 3);
+      assertClean(image);
+      image.resize(1 << 20, ResizeOptions.ANY);
+      assertClean(image);
+    }
+  }
+
   @Test
   void persistentBitmapsFollow() throws Exception {
     CrashingFile file = create(1 << 20, false, Map.of());
