@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.cli;
 
-import io.tidemark.block.Durability;
 import io.tidemark.block.FormatNode;
-import io.tidemark.block.OpenOptions;
 import io.tidemark.qcow2.CheckResult;
 import io.tidemark.qcow2.Qcow2Image;
 import io.tidemark.qcow2.Repair;
@@ -69,9 +67,8 @@ final class ImageCheck implements Callable<Integer> {
     if (repairing && share.forceShare) {
       throw new CommandException("-r changes the image and cannot share it: leave out -U");
     }
-    OpenOptions options =
-        repairing ? OpenOptions.readWrite().with(Durability.FLUSHED) : share.reading();
-    try (FormatNode node = input.openLayer(file, options)) {
+    // A repair makes it writable by itself: so it gets at images that others may not write to.
+    try (FormatNode node = input.openLayer(file, share.reading())) {
       if (!(node instanceof Qcow2Image image)) {
         throw new CommandException(
             file + ": format '" + node.format() + "' has nothing to check", UNSUPPORTED);

@@ -85,10 +85,16 @@ final class HeaderFields {
 
   /// Sets the corrupt bit and syncs; in version 2, which has none, nothing happens.
   synchronized void markCorrupt() throws BlockException {
-    if (header.geometry().version() >= 3 && !header.has(Feature.CORRUPT)) {
-      long bits = header.incompatible() | Feature.CORRUPT.mask();
-      file.write(At.INCOMPATIBLE, Header.bigEndian(8).putLong(0, bits));
+    if (!header.has(Feature.CORRUPT)) {
+      writeIncompatible(header.incompatible() | Feature.CORRUPT.mask());
       file.sync();
+    }
+  }
+
+  /// In version 2, which has no such bits, nothing happens.
+  synchronized void writeIncompatible(long bits) throws BlockException {
+    if (header.geometry().version() >= 3 && header.incompatible() != bits) {
+      file.write(At.INCOMPATIBLE, Header.bigEndian(8).putLong(0, bits));
       reread();
     }
   }
@@ -182,7 +188,7 @@ final class HeaderFields {
     byte[] name = header.backing().map(b -> b.name().getBytes(UTF_8)).orElse(new byte[0]);
     try {
       new HeaderRewrite(file, header, others, name).run();
-    } catch (OutOfSpaceException _) {
+    } catch (OutOfSpaceException | UnsupportedImageException _) {
       // Safe because without its bit the extension means nothing.
     }
     reread();

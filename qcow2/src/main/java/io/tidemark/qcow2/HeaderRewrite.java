@@ -88,6 +88,15 @@ final class HeaderRewrite {
 
   /// Writes and syncs; the caller reads the header again.
   void run() throws BlockException {
+    if (start + 8 > SECTOR) {
+      throw new UnsupportedImageException(
+          file.name()
+              + ": header of "
+              + start
+              + " bytes, at most "
+              + (SECTOR - 8)
+              + " are handled where extensions or backing file change");
+    }
     if (firstSectorSuffices()) {
       int at = namePlace();
       if (at >= 0) {

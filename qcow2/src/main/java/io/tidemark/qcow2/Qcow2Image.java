@@ -199,6 +199,9 @@ public final class Qcow2Image implements FormatNode {
       throw new ReadOnlyNodeException(
           dataFile.get().name() + ": file is open read-only, wanted to open the image for writing");
     }
+    if (!options.readOnly()) {
+      rebuildIfDirty(file);
+    }
     var image = new Qcow2Image(file, dataFile, options, durability, logPlace, inFlight);
     try {
       image.bringInLog();
@@ -277,12 +280,9 @@ public final class Qcow2Image implements FormatNode {
       throw new UnsupportedImageException(
           file.name() + ": image has its data in an external data file, which was not opened");
     }
-    if (!readOnly) {
-      refuseUnclean(file.name(), first);
-    }
     this.geometry = first.geometry();
     this.header = new HeaderFields(file, first);
-    this.snapshots = SnapshotTable.read(file, first);
+    this.snapshots = readSnapshots(first);
     this.backing = new Backing(first.backing().isPresent());
     long[] l1 = MappingTables.readL1(file, first.l1Offset(), first.l1Entries());
     this.metadata = new MetadataClusters(readOnly ? new long[0] : metadata(first, l1));
@@ -300,16 +300,44 @@ public final class Qcow2Image implements FormatNode {
     this.growth = new Growth(file, data, header, tables, allocator, writes, writeBack);
   }
 
+  /// A damaged table costs a reader the snapshots only.
+  private SnapshotTable readSnapshots(Header first) throws BlockException {
+    try {
+      return SnapshotTable.read(file, first);
+    } catch (BlockException e) {
+      if (!readOnly) {
+        throw e;
+      }
+      LOG.log(Level.WARNING, "internal snapshots are not usable: " + e.getMessage());
+      return new SnapshotTable(List.of(), 0);
+    }
+  }
+
   private static void refuseUnclean(String name, Header header) throws BlockException {
     if (header.has(Feature.CORRUPT)) {
       throw new CorruptImageException(
           name + ": image is marked corrupt; it can be read, and written again after a repair");
     }
-    if (header.has(Feature.DIRTY)) {
-      throw new UnsupportedImageException(
-          name
-              + ": image was not closed cleanly and its refcounts may be wrong (dirty bit); it can be read,"
-              + " and written again after 'qemu-img check -r all'");
+  }
+
+  /// Makes the refcounts of an image anew that QEMU kept with lazy refcounts and did not close.
+  private static void rebuildIfDirty(BlockNode node) throws BlockException {
+    var file = new HostFile(node);
+    Header header = Header.parse(file);
+    refuseUnclean(file.name(), header);
+    if (!header.has(Feature.DIRTY)) {
+      return;
+    }
+    LOG.log(Level.INFO, "{0}: was not closed; its refcounts are made anew", file.name());
+    CheckResult after = new ImageRepair(file, Repair.ALL).run().after();
+    if (!after.sound()) {
+      throw new CorruptImageException(
+          file.name()
+              + ": was not closed, and its refcounts could not be made anew: "
+              + after.corruptions()
+              + " corruptions and "
+              + after.checkErrors()
+              + " errors are left");
     }
   }
 
@@ -390,15 +418,18 @@ public final class Qcow2Image implements FormatNode {
     }
   }
 
+  /// Clusters of an image that are looked at for it.
+  private static final int MAX_RECLAIMED = 4 << 20;
+
   /// Gives back what the dead process had counted ahead and never used. Not worth more than one
   /// walk over the tables: a larger image keeps its few MiB of leaks until somebody repairs it.
   private void reclaimPool(LogReplay replay) throws BlockException {
-    if (geometry.clusters(file.length()) > ImageCheck.WINDOW) {
+    if (geometry.clusters(file.length()) > MAX_RECLAIMED) {
       return;
     }
     var leaked = new java.util.ArrayList<Long>(); // once for each reference too many
     CheckResult found =
-        new ImageCheck(file, snapshots)
+        new ImageCheck(file)
             .run((cluster, count, references) -> {
               // At most two too many: of the pool, and of one more compressed cluster.
               if (count - references <= 2 && replay.wasPooled(cluster)) {
@@ -438,10 +469,7 @@ public final class Qcow2Image implements FormatNode {
       if (readOnly) {
         throw new ReadOnlyNodeException(name() + ": image is open read-only");
       }
-      if (file.corruption().isPresent()) {
-        throw new CorruptImageException(
-            name() + ": image is corrupt and takes no more changes", file.corruption().get());
-      }
+      requireSound();
       clearForeignAutoclear();
       bitmaps.claimUntracked();
       if (durability == Durability.ACKNOWLEDGED && logPlace.isPresent() && tables.log() == null) {
@@ -449,6 +477,14 @@ public final class Qcow2Image implements FormatNode {
       }
       prepared.ever = true;
       prepared.now = true;
+    }
+  }
+
+  /// Refuses changes once the image's own metadata was found corrupt.
+  void requireSound() throws CorruptImageException {
+    if (file.corruption().isPresent()) {
+      throw new CorruptImageException(
+          name() + ": image is corrupt and takes no more changes", file.corruption().get());
     }
   }
 
@@ -498,40 +534,48 @@ public final class Qcow2Image implements FormatNode {
   /// image's size.
   public CheckResult check() throws BlockException {
     settle();
-    return new ImageCheck(file, snapshots).run((_, _, _) -> {});
+    return new ImageCheck(file).run();
   }
 
-  /// Puts right what a check finds, as far as `what` goes, and syncs; no guest request may run
-  /// meanwhile. The guest's data is never touched. Crash-safe: after a power cut the image is no
-  /// worse than before.
+  /// Puts right what a check finds, as far as `what` goes, and syncs; guest requests wait. The
+  /// guest's data is never touched. Crash-safe: after a power cut the image is no worse than
+  /// before. An image that is open read-only, as one with the dirty or corrupt bit may be, is open
+  /// for writing meanwhile.
   public RepairResult repair(Repair what) throws BlockException {
     if (readOnly) {
-      throw new ReadOnlyNodeException(name() + ": image is open read-only");
+      return repairReadOnly(what);
     }
-    CheckResult found = check();
-    if (!found.sound()) {
-      throw new CorruptImageException(
-          name()
-              + ": "
-              + found.corruptions()
-              + " corruptions and "
-              + found.checkErrors()
-              + " errors, wanted none to give leaked clusters back");
+    var results = new java.util.ArrayList<RepairResult>();
+    reorganise(
+        false,
+        parts -> {
+          results.add(new ImageRepair(parts.file(), what).run());
+          return List.of();
+        });
+    return results.getFirst();
+  }
+
+  private RepairResult repairReadOnly(Repair what) throws BlockException {
+    synchronized (reopening) {
+      gate.shut();
+      try {
+        if (tables.dirty()) {
+          throw new UnsupportedImageException(
+              name() + ": a log holds changes of it: open it for writing before it is repaired");
+        }
+        BlockNode node = file.node();
+        node.reopen(false);
+        try {
+          RepairResult result = new ImageRepair(new HostFile(node), what).run();
+          become(new Qcow2Image(node, dataNode(), options.withReadOnly(true), durability, logPlace, inFlight));
+          return result;
+        } finally {
+          node.reopen(true);
+        }
+      } finally {
+        gate.open();
+      }
     }
-    if (found.leaks() > 0) {
-      new ImageCheck(file, snapshots)
-          .run((cluster, count, references) -> {
-            long keep = Math.max(references, 1);
-            if (count > keep) {
-              allocator.lower(cluster, count - keep); // a lie may be any number
-            }
-            if (references == 0) {
-              allocator.release(cluster, 1);
-            }
-          });
-      file.sync();
-    }
-    return new RepairResult(found.leaks(), 0, found.findings(), check());
   }
 
   /// All metadata is in the file, and nothing is counted ahead.
@@ -665,6 +709,12 @@ public final class Qcow2Image implements FormatNode {
     Prepared now = prepared;
     kept.use(file, header, allocator, () -> now.now = false);
     bitmaps = kept;
+    synchronized (this) {
+      markedCorrupt = header.now().has(Feature.CORRUPT);
+      if (markedCorrupt) {
+        file.corrupt("image is marked corrupt; repair it");
+      }
+    }
   }
 
   /// A read-only node over the disk of a snapshot. It lives no longer than the image.

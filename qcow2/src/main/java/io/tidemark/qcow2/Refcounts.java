@@ -411,5 +411,8 @@ final class Refcounts {
     table = wider;
     tableOffset = newOffset;
     add(oldFirst, oldClusters, -1);
+    for (long c = oldFirst; c < oldFirst + oldClusters; c++) {
+      metadata.release(c);
+    }
   }
 }

@@ -41,6 +41,7 @@ final class Snapshots implements SnapshotStore {
           image.name() + ": snapshot name of " + length + " bytes, at most " + MAX_NAME);
     }
     var made = new ArrayList<InternalSnapshot>();
+    image.requireSound();
     image.reorganise(
         false,
         parts -> {
@@ -67,10 +68,12 @@ final class Snapshots implements SnapshotStore {
 
   @Override
   public void delete(String idOrName) throws BlockException {
+    image.requireSound();
     image.reorganise(
         false,
         parts -> {
-          SnapshotTable.Entry gone = find(parts.snapshots(), idOrName);
+          refuseDataFile(parts.header().now());
+      SnapshotTable.Entry gone = find(parts.snapshots(), idOrName);
           var entries = new ArrayList<>(parts.snapshots().entries());
           entries.remove(entries.indexOf(gone));
           var change = new SnapshotChange(parts.file(), parts.header(), parts.allocator());
@@ -82,6 +85,7 @@ final class Snapshots implements SnapshotStore {
   @Override
   public void apply(String idOrName) throws BlockException {
     find(image.snapshotTable(), idOrName);
+    image.requireSound();
     image.reorganise(
         true,
         parts -> {
