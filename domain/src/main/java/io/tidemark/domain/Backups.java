@@ -168,6 +168,7 @@ final class Backups {
 
   private void checkDisk(Session session, Wanted wanted) throws LibvirtException {
     LiveDisk disk = wanted.disk();
+    BlockJobs.checkSupported(disk);
     if (disk.job() != null) {
       throw ErrorCode.INTERNAL_ERROR.because(
           "disk '%s' has a blockjob assigned".formatted(disk.target()));

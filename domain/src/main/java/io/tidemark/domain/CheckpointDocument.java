@@ -114,6 +114,9 @@ record CheckpointDocument(
     List<Disk> disks = new ArrayList<>();
     for (LiveDisk disk : live.disks()) {
       boolean bitmap = selected.contains(disk.target());
+      if (bitmap) {
+        BlockJobs.checkSupported(disk);
+      }
       if (bitmap && (!disk.hasMedium() || !disk.active().format().equals("qcow2"))) {
         throw ErrorCode.CONFIG_UNSUPPORTED.because(
             "checkpoint for disk %s unsupported for storage type %s"

@@ -29,6 +29,7 @@ final class DomainLife {
   private final String name;
   private final UUID uuid;
   private final Upkeep upkeep;
+  private final TransientDisks transients;
   private final Checkpoints checkpoints;
   private final BlockJobs jobs;
   private final BlockCopies copies;
@@ -50,6 +51,7 @@ final class DomainLife {
     this.name = name;
     this.uuid = uuid;
     upkeep = new Upkeep(context, name);
+    transients = new TransientDisks(context, upkeep);
     stored = new PersistentState(context, name);
     snapshots = new Snapshots(this, context);
     checkpoints = new Checkpoints(this, context);
@@ -192,14 +194,21 @@ final class DomainLife {
                 definition,
                 autodestroy,
                 paused ? DomainState.PAUSED_USER : DomainState.RUNNING_BOOTED);
+    transients.make(live);
     JobWatch watch = new JobWatch();
     RunningDomain driver;
+    boolean launched = false;
     try {
       DomainDriver type = driverOf(definition);
       type.check(live.launchSpec());
       driver = type.launch(live.launchSpec(), watch);
+      launched = true;
     } catch (DriverException e) {
       throw DriverErrors.toClient("start domain '%s'".formatted(name), e);
+    } finally {
+      if (!launched) {
+        transients.remove(live);
+      }
     }
     Session started =
         new Session(live, driver, watch, autodestroy ? Optional.of(connection) : Optional.empty());
@@ -207,6 +216,7 @@ final class DomainLife {
       putLive(started);
     } catch (IOException e) {
       stopDriver(started);
+      transients.remove(live);
       removeLive();
       throw upkeep.cannotWrite(e);
     }
@@ -473,6 +483,7 @@ final class DomainLife {
       backups.recover(backup);
     }
     offState = off;
+    transients.remove(live);
     removeLive();
     if (stored.definition() == null) {
       snapshots.dropMetadata();
@@ -714,6 +725,7 @@ final class DomainLife {
     if (backup != null) {
       backups.domainEnded(backup, why);
     }
+    transients.remove(running.live());
     payDefinition();
     removeLive();
     lifecycle(change); // with the id it had
