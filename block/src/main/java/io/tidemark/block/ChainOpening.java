@@ -124,7 +124,10 @@ final class ChainOpening {
     @Nullable ImageFormat known =
         driver.isPresent() ? Drivers.format(source.text(), driver.get()) : null;
     Optional<ImageSource> override = backingOption(source, given);
-    boolean noBacking = given.take("backing").isPresent();
+    Optional<String> backing = given.take("backing");
+    if (backing.isPresent() && !backing.get().isEmpty()) {
+      throw ImageSource.noSuchNode(given.source(), backing.get());
+    }
     SourceOptions dataFile = given.takeUnder("data-file");
     BlockNode file = file(given, driver.isPresent(), how);
     try {
@@ -133,13 +136,17 @@ final class ChainOpening {
         file = WindowNode.of(file, given);
       }
       given.drop(chosen.openOptions());
+      if (chosen.name().equals("raw") && (override.isPresent() || backing.isPresent())) {
+        throw new UnsupportedImageException(
+            given.source() + ": Block format 'raw' does not support the option 'backing'");
+      }
       refuseRest(given, "Block format '" + chosen.name() + "' does not support the option");
       FormatNode node =
           chosen.open(file, how, named(source, dataFile, how, mayNameFiles, chosen.name()));
       if (known == null && node instanceof RawNode raw) {
         raw.keepUnrecognisable();
       }
-      if (noBacking) {
+      if (backing.isPresent()) {
         return new Layer(node, Optional.empty());
       }
       return new Layer(node, beneath(source, override, node));
@@ -221,7 +228,7 @@ final class ChainOpening {
     Optional<String> driver = options.take("driver");
     if (driver.isPresent() && Drivers.isFormat(driver.get())) {
       var beneath = new ImageSource(given.source(), options.all());
-      return layer(beneath, driver, own, true).node();
+      return chain(beneath, driver, own);
     }
     BlockNode file = protocol(driver, options, own);
     try {

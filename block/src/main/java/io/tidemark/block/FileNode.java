@@ -413,10 +413,10 @@ public final class FileNode implements BlockNode {
     }
     ImageLocks.upgrade(path, extra());
     try {
+      size = channel.size();
       if (openedReadOnly) {
         writing = Writing.to(extra());
       }
-      size = channel.size();
       readOnly = false;
     } catch (IOException | RuntimeException e) {
       ImageLocks.downgrade(path, extra());

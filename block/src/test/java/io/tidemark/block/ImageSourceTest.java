@@ -152,6 +152,9 @@ class ImageSourceTest {
         "driver=ssh,file.filename=a|Unknown driver 'ssh'",
         "filename=a|Must specify either driver or file",
         "driver=raw|A block device must be specified for \"file\"",
+        "driver=raw,file.filename=F,backing=|Block format 'raw' does not support the option 'backing'",
+        "driver=raw,file.filename=F,backing.driver=raw,backing.file.filename=F|Block format 'raw' does not support the option 'backing'",
+        "driver=raw,file.filename=F,backing=node0|Cannot find device='node0' nor node-name='node0'",
         "driver=raw,file=node0|Cannot find device='node0' nor node-name='node0'",
         "driver=raw,file.filename=F,bogus=1|Block format 'raw' does not support the option 'bogus'",
         "driver=raw,file.driver=file,file.filename=F,file.bogus=1|Block protocol 'file' doesn't support the option 'bogus'",
@@ -227,6 +230,20 @@ class ImageSourceTest {
             ImageSource.parse(
                 "json:{\"driver\":\"link\",\"backing\":null,\"file.filename\":\"" + top + "\"}"))) {
       assertThat(node.backing()).isEmpty();
+    }
+  }
+
+  @Test
+  void aFormatMayHoldTheBytesOfAnotherAndBringsItsChain() throws IOException {
+    Path base = file("base", 1024);
+    Path top = Files.writeString(dir.resolve("top"), "LINK\n" + base + "\nraw\n");
+    try (FormatNode node =
+        open(
+            ImageSource.ofOptions(
+                "driver=raw,size=512,file.driver=link,file.file.filename=" + top))) {
+      ByteBuffer read = ByteBuffer.allocate(1);
+      node.read(0, read);
+      assertThat(read.get(0)).isEqualTo((byte) 7);
     }
   }
 

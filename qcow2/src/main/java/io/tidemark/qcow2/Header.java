@@ -199,7 +199,7 @@ record Header(
           snapshots == 0 ? 0 : table(At.SNAPSHOT_OFFSET, "snapshot table", 40L * snapshots);
       return new Header(
           geometry,
-          virtualSize,
+          virtualSize & -512L, // qemu: 7.2 gives the guest whole sectors
           l1Offset,
           l1Entries,
           refcountOffset,

@@ -212,6 +212,17 @@ class HostileImageTest {
   }
 
   @Test
+  void givesWholeSectorsOfASizeThatEndsAmidOne() throws BlockException {
+    try (var image = open(with(24, 1000))) {
+      assertThat(image.virtualSize()).isEqualTo(512);
+    }
+    try (var image = open(with(24, 1))) {
+      assertThat(image.virtualSize()).isZero();
+      assertThat(image.check().checkErrors()).isZero();
+    }
+  }
+
+  @Test
   void namesUnsupportedFeatures() {
     assertThatThrownBy(() -> open(with(72, 1L << 2)))
         .isInstanceOf(UnsupportedImageException.class)
