@@ -8,6 +8,7 @@ import io.tidemark.block.FormatNode;
 import io.tidemark.block.ImageOpener;
 import io.tidemark.block.ImageSource;
 import io.tidemark.block.OpenOptions;
+import io.tidemark.qcow2.Qcow2Image;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -119,6 +120,10 @@ final class ImageCreate implements Callable<Integer> {
     }
     try {
       opener.createOver(path, format, options);
+      Optional<Path> logs = LogFolder.present();
+      if (logs.isPresent()) {
+        Qcow2Image.forgetLog(path, logs.get());
+      }
     } catch (IOException | RuntimeException failure) {
       if (made) {
         Files.deleteIfExists(path);

@@ -212,6 +212,15 @@ public final class Qcow2Image implements FormatNode {
     }
   }
 
+  /// Removes the log that a killed writer of this file may have left in `runDir`: what it says is of
+  /// no use once another image was made in the file, which nobody has open.
+  public static void forgetLog(Path file, Path runDir) throws BlockException {
+    Optional<ChangeLog.Identity> identity = ChangeLog.Identity.of(file);
+    if (identity.isPresent()) {
+      ChangeLog.delete(identity.get().logIn(runDir));
+    }
+  }
+
   /// Writes an empty image into `file`, which is empty, and syncs it.
   ///
   /// @throws UnsupportedImageException when an option or its value is not handled; named in the
