@@ -12,7 +12,8 @@ class CompletionCommandTest {
   void completesEveryCommandAndItsOptions() {
     StringWriter out = new StringWriter();
     int code =
-        Tidemark.run(new PrintWriter(out), new PrintWriter(new StringWriter()), "completion", "bash");
+        Tidemark.run(
+            new PrintWriter(out), new PrintWriter(new StringWriter()), "completion", "bash");
     assertThat(code).isZero();
     assertThat(out.toString())
         .contains("complete -F _complete_tidemark", "rebase", "--target-is-zero", "daemon");

@@ -28,7 +28,8 @@ class ImageJsonTest {
                     },
                     "word"
                 ]
-            }""");
+            }\
+            """);
   }
 
   @Test

@@ -133,7 +133,8 @@ class ImageVerbsIT {
     same(flat, top);
     sound(top);
     sound(base);
-    assertThat(ImageTool.ok("map", "--output", "json", top)).doesNotContain("\"depth\": 0, \"present\": true");
+    assertThat(ImageTool.ok("map", "--output", "json", top))
+        .doesNotContain("\"depth\": 0, \"present\": true");
   }
 
   @Test
@@ -157,8 +158,7 @@ class ImageVerbsIT {
     Path theirs = qcow2("disk.qcow2", 8 * MIB, random);
     Path ours = copy(theirs);
     for (List<String> words :
-        List.of(
-            List.of("+3M"), List.of("12M"), List.of("-2M"), List.of("0"), List.of("+1x"))) {
+        List.of(List.of("+3M"), List.of("12M"), List.of("-2M"), List.of("0"), List.of("+1x"))) {
       Object size = words.getLast();
       Tool.Result theirResult = qemuImg("resize", theirs, size);
       Tool.Result ourResult = tidemark("resize", ours, size);
@@ -285,7 +285,11 @@ class ImageVerbsIT {
         "--output",
         "json",
         "json:{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\",\"filename\":\"" + disk + "\"}}");
-    agree("compare", "--image-opts", "driver=raw,file.filename=" + disk, "driver=raw,file.filename=" + disk);
+    agree(
+        "compare",
+        "--image-opts",
+        "driver=raw,file.filename=" + disk,
+        "driver=raw,file.filename=" + disk);
     assertThat(tidemark("info", "-f", "qcow2", "--image-opts", "file.filename=" + disk).exit())
         .isEqualTo(1);
   }

@@ -283,10 +283,10 @@ public final class NbdClient implements BlockNode {
             (at, count, flags) -> {
               boolean zero = (flags & Wire.State.ZERO) != 0;
               Extent.State state = zero ? Extent.State.ZERO : Extent.State.DATA;
-              return visitor.visit(new Extent(at, count, state, -1, false));
+              return visitor.visit(new Extent(at, count, state, at, false));
             });
     if (!known && length > 0) {
-      visitor.visit(new Extent(offset, length, Extent.State.DATA, -1, false));
+      visitor.visit(new Extent(offset, length, Extent.State.DATA, offset, false));
     }
   }
 

@@ -121,9 +121,9 @@ class NbdClientTest {
           });
       assertThat(extents)
           .containsExactly(
-              new Extent(100, 8092, Extent.State.ZERO, -1, false),
-              new Extent(8192, 4096, Extent.State.DATA, -1, false),
-              new Extent(12288, 7812, Extent.State.ZERO, -1, false));
+              new Extent(100, 8092, Extent.State.ZERO, 100, false),
+              new Extent(8192, 4096, Extent.State.DATA, 8192, false),
+              new Extent(12288, 7812, Extent.State.ZERO, 12288, false));
       extents.clear();
       client.extents(
           0,

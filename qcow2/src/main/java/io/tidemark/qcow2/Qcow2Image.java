@@ -212,8 +212,8 @@ public final class Qcow2Image implements FormatNode {
     }
   }
 
-  /// Removes the log that a killed writer of this file may have left in `runDir`: what it says is of
-  /// no use once another image was made in the file, which nobody has open.
+  /// Removes the log that a killed writer of this file may have left in `runDir`: what it says is
+  /// of no use once another image was made in the file, which nobody has open.
   public static void forgetLog(Path file, Path runDir) throws BlockException {
     Optional<ChangeLog.Identity> identity = ChangeLog.Identity.of(file);
     if (identity.isPresent()) {
