@@ -160,7 +160,12 @@ class Qcow2DifferentialIT {
         }
         arguments.add(image);
         note(qemuIo, arguments);
-        qemuIo.run(arguments.toArray()); // qemu: 7.2 fails to compress what has a place
+        // qemu: 7.2 fails to compress what has a place, and now and then takes its own small
+        // clusters
+        // for corrupt after it compressed some.
+        if (qemuIo.run(arguments.toArray()).text().contains("Marking image as corrupt")) {
+          ok(qemuImg, List.of("check", "-q", "-r", "all", image));
+        }
         if (one(3) && !external && !narrow) {
           ok(qemuImg, List.of("snapshot", "-c", "s" + batch, image));
         }

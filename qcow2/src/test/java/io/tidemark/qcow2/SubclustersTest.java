@@ -12,6 +12,7 @@ import io.tidemark.block.OpenOptions;
 import io.tidemark.block.UnsupportedImageException;
 import io.tidemark.block.ZeroMode;
 import io.tidemark.testkit.CrashingFile;
+import io.tidemark.testkit.Seeds;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -22,6 +23,7 @@ import java.util.Random;
 import org.assertj.core.api.Assertions;
 import org.assertj.core.groups.Tuple;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
 
 /// Clusters of 64 KiB, subclusters of 2 KiB.
 class SubclustersTest {
@@ -223,5 +225,57 @@ class SubclustersTest {
     assertThat(Subclusters.corrupt(entry, 0x1_0000_0001L)).isTrue();
     assertThat(Subclusters.corrupt(0, 1)).isTrue();
     assertThat(Subclusters.corrupt(L2Entry.COMPRESSED, 1)).isFalse();
+  }
+
+  /// Entries and bitmaps of any content: a value or an error, and an image that was called sound
+  /// when it was opened for writing is written on without harm to its tables.
+  @ParameterizedTest
+  @Seeds(150)
+  void entriesAndBitmapsOfAnyContentGiveAValueOrAnError(long seed) throws BlockException {
+    var random = new Random(seed);
+    CrashingFile file = create(false);
+    try (var image = Qcow2Image.open(file, OpenOptions.readWrite())) {
+      for (int i = 0; i < 6; i++) {
+        image.write(random.nextInt(SIZE - 9000), ByteBuffer.wrap(new byte[9000]));
+      }
+    }
+    file.reopen();
+    long table = l2Table(file);
+    for (int i = 0; i < 1 + random.nextInt(3); i++) {
+      long at = table + 8L * random.nextInt(16);
+      ByteBuffer word = Header.bigEndian(8);
+      file.read(at, word);
+      long changed =
+          random.nextBoolean()
+              ? word.getLong(0) ^ 1L << random.nextInt(64)
+              : random.nextLong() & (random.nextBoolean() ? -1L : 0xc000_0000_001f_0000L);
+      file.write(at, Header.bigEndian(8).putLong(0, changed));
+    }
+    try (var image = Qcow2Image.open(file, OpenOptions.readWrite())) {
+      attempt(() -> image.read(0, ByteBuffer.allocate(SIZE)));
+      attempt(() -> image.extents(0, SIZE, _ -> true));
+      attempt(() -> image.write(3000, ByteBuffer.allocate(200_000)));
+      attempt(() -> image.discard(CLUSTER + SUB, 2 * CLUSTER));
+      attempt(() -> image.writeZeroes(SUB, 3 * SUB, ZeroMode.NO_UNMAP));
+      attempt(image::flush);
+      attempt(image::check);
+      Qcow2Image reading = Qcow2Image.open(file, OpenOptions.reading());
+      attempt(() -> reading.read(0, ByteBuffer.allocate(SIZE)));
+      attempt(reading::check);
+    } catch (BlockException _) {
+      // opening and closing may fail as well
+    }
+  }
+
+  private interface Action {
+    void run() throws BlockException;
+  }
+
+  private static void attempt(Action action) {
+    try {
+      action.run();
+    } catch (BlockException e) {
+      assertThat(e.getMessage()).isNotBlank();
+    }
   }
 }
