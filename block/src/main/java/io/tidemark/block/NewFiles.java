@@ -22,7 +22,16 @@ record NewFiles(Path image) implements NamedFiles {
     Path path = path(name);
     try {
       if (!Files.exists(path)) {
-        return FileNode.create(path);
+        FileNode made = FileNode.create(path);
+        try {
+          if (Files.exists(image)) { // read and written by the same people
+            Files.setPosixFilePermissions(path, Files.getPosixFilePermissions(image));
+          }
+          return made;
+        } catch (IOException e) {
+          ChainOpening.closeAfter(e, made);
+          throw e;
+        }
       }
       if (Files.exists(image) && Files.isSameFile(path, image)) {
         throw new UnsupportedImageException(

@@ -89,6 +89,13 @@ final class FormatOptions {
         throw new CommandException(
             file + ": backing file not supported for format '" + format + "'");
       }
+      if (format.equals("qcow2") && name.equals("encryption") && value.equals("off")) {
+        return;
+      }
+      if (format.equals("qcow2") && (name.equals("encryption") || name.startsWith("encrypt."))) {
+        throw new CommandException(
+            file + ": option '" + name + "': encrypted images are not supported");
+      }
       throw new CommandException(file + ": format '" + format + "' has no option '" + name + "'");
     }
     given.put(
