@@ -575,8 +575,11 @@ public final class Qcow2Image implements FormatNode {
         BlockNode node = file.node();
         node.reopen(false);
         try {
+          clearForeignAutoclear(); // as whoever opens it for writing; qemu: check -r, too
           RepairResult result = new ImageRepair(new HostFile(node), what).run();
-          become(new Qcow2Image(node, dataNode(), options.withReadOnly(true), durability, logPlace, inFlight));
+          become(
+              new Qcow2Image(
+                  node, dataNode(), options.withReadOnly(true), durability, logPlace, inFlight));
           return result;
         } finally {
           node.reopen(true);

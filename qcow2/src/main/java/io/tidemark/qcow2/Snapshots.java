@@ -73,7 +73,7 @@ final class Snapshots implements SnapshotStore {
         false,
         parts -> {
           refuseDataFile(parts.header().now());
-      SnapshotTable.Entry gone = find(parts.snapshots(), idOrName);
+          SnapshotTable.Entry gone = find(parts.snapshots(), idOrName);
           var entries = new ArrayList<>(parts.snapshots().entries());
           entries.remove(entries.indexOf(gone));
           var change = new SnapshotChange(parts.file(), parts.header(), parts.allocator());
