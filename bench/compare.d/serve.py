@@ -34,7 +34,7 @@ def fio(path, words, mib, timed_seconds=None):
     run = subprocess.run(command, capture_output=True, text=True)
     with contextlib.suppress(ValueError, LookupError):
         job = json.loads(run.stdout[run.stdout.index("{"):])["jobs"][0]
-        if not job["error"]:
+        if not job["error"] and (job["read"]["io_bytes"] or job["write"]["io_bytes"]):
             side = job["write" if job["write"]["io_bytes"] else "read"]
             return side["iops"], side["bw_bytes"] / files.MIB
     raise SystemExit(f"bench/compare: {' '.join(command)}: {run.stdout[-400:]}{run.stderr[-400:]}")
@@ -48,7 +48,7 @@ def _side_by_side(setting, names, make, format, workloads, mib, read_only=False)
     with contextlib.ExitStack() as stack:
         sockets = {}
         for name in names:
-            path = setting.folder / f"{name}.sock"
+            path = setting.folder / f"{name.replace(' ', '-')}.sock"
             words = servers.command(name, setting.tidemark, path, make(name), format, read_only)
             stack.enter_context(servers.serving(words, path))
             sockets[name] = path
@@ -150,7 +150,8 @@ def _allocating(setting, names):
 
 def direct(setting):
     help_text = subprocess.run([setting.tidemark, "export", "serve", "--help"], capture_output=True, text=True).stdout
-    if "--cache" not in help_text:
+    modes = help_text.partition("--cache=MODE")[2].partition(" --")[0]
+    if "none" not in modes:
         return "## P3: past the page cache\n\nNot measured: `export serve` has no `--cache none` yet.\n"
     mib = setting.mib(1024, 128)
     file = files.incompressible(setting.folder / "direct.raw", mib)
@@ -164,7 +165,7 @@ def direct(setting):
     with contextlib.ExitStack() as stack:
         sockets = {}
         for name, more in ways.items():
-            path = setting.folder / f"{name}.sock"
+            path = setting.folder / f"{name.replace(' ', '-')}.sock"
             words = servers.command("qemu-nbd" if name != OURS else OURS, setting.tidemark, path, file, "raw", True)
             if words:
                 stack.enter_context(servers.serving(words[:-1] + more + words[-1:], path))

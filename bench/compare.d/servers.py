@@ -7,6 +7,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.parse
 
 from table import OURS
 
@@ -39,7 +40,7 @@ def _installed(program, *words):
 
 
 def uri(path):
-    return f"nbd+unix:///?socket={path}"
+    return f"nbd+unix:///?socket={urllib.parse.quote(str(path))}"
 
 
 def greeting(path, process, deadline):
