@@ -8,6 +8,7 @@ import java.util.Optional;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.LongAdder;
 import java.util.function.BooleanSupplier;
+import org.jspecify.annotations.Nullable;
 
 /// The guest-facing root of a disk: it stays while what is beneath changes.
 ///
@@ -56,6 +57,9 @@ public final class Drive implements BlockNode {
   private volatile WriteFilter[] filters = {};
   private volatile DirtyBitmap[] bitmaps = {};
 
+  // Null while the guest is not limited.
+  private volatile @Nullable Throttle throttle;
+
   private final LongAdder readOperations = new LongAdder();
   private final LongAdder readBytes = new LongAdder();
   private final LongAdder readNanos = new LongAdder();
@@ -89,6 +93,7 @@ public final class Drive implements BlockNode {
   @Override
   public void read(long offset, ByteBuffer into) throws BlockException {
     int length = into.remaining();
+    admit(false, length);
     long start = enter();
     boolean done = false;
     try {
@@ -119,6 +124,7 @@ public final class Drive implements BlockNode {
 
   private void change(GuestWrite write) throws BlockException {
     long length = write.length();
+    admit(true, length);
     long start = enter();
     boolean done = false;
     try {
@@ -138,6 +144,26 @@ public final class Drive implements BlockNode {
       count(done, writeOperations, writeNanos, start);
     }
     writeBytes.add(length);
+  }
+
+  /// Before the request is in flight, so that no drain waits for a request that is held here.
+  private void admit(boolean write, long length) {
+    Throttle held = throttle;
+    if (held != null) {
+      held.admit(write, length, () -> closed || throttle != held);
+    }
+  }
+
+  /// Limits guest reads and changes from now on; flushes are not limited. Requests that wait go by
+  /// the new limits.
+  ///
+  /// @param limits empty: none
+  public void throttle(Optional<Throttle> limits) {
+    Throttle before = throttle;
+    throttle = limits.orElse(null);
+    if (before != null) {
+      before.wake();
+    }
   }
 
   private void checkChange(BlockNode node, long offset, long length) throws BlockException {
@@ -243,8 +269,20 @@ public final class Drive implements BlockNode {
         closed = true;
         gate.notifyAll();
       }
+      throttle(Optional.empty());
       root.close();
     }
+  }
+
+  /// Ends the drive and leaves its root open: requests that come later, or are held, fail. Only
+  /// while drained by the caller.
+  public void retire() {
+    requireDrained("retire");
+    synchronized (gate) {
+      closed = true;
+      gate.notifyAll();
+    }
+    throttle(Optional.empty());
   }
 
   /// Counts a request in flight, once no drain holds it.

@@ -12,6 +12,7 @@ import io.tidemark.rpc.Remote;
 import io.tidemark.rpc.RpcConnection;
 import io.tidemark.rpc.RpcException;
 import io.tidemark.rpc.RpcService;
+import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 
@@ -94,6 +95,21 @@ final class Clients implements RpcService<Client>, DomainEventListener {
           deliver(
               EventKind.BLOCK_JOB_2,
               new Messages.BlockJob(Convert.wire(dom), target, type.number(), status.number()));
+      case DomainEvent.Rebooted(var dom) ->
+          deliver(EventKind.REBOOT, new Messages.Plain(Convert.wire(dom)));
+      case DomainEvent.TrayChanged(var dom, var alias, var reason) ->
+          deliver(EventKind.TRAY_CHANGE, new Messages.TrayChange(Convert.wire(dom), alias, reason));
+      case DomainEvent.DeviceRemoved(var dom, var alias) ->
+          deliver(EventKind.DEVICE_REMOVED, new Messages.Device(Convert.wire(dom), alias));
+      case DomainEvent.DeviceAdded(var dom, var alias) ->
+          deliver(EventKind.DEVICE_ADDED, new Messages.Device(Convert.wire(dom), alias));
+      case DomainEvent.Tunable(var dom, var params) ->
+          deliver(EventKind.TUNABLE, new Messages.Tunable(Convert.wire(dom), Convert.wire(params)));
+      case DomainEvent.BlockThreshold(var dom, var device, var path, var threshold, var excess) ->
+          deliver(
+              EventKind.BLOCK_THRESHOLD,
+              new Messages.BlockThreshold(
+                  Convert.wire(dom), device, Optional.of(path), threshold, excess));
       case DomainEvent.JobCompleted(var dom, var params) ->
           deliver(
               EventKind.JOB_COMPLETED,

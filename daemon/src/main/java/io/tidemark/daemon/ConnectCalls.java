@@ -22,9 +22,10 @@ final class ConnectCalls {
   private static final int OPEN_READ_ONLY = 1;
   private static final int FEATURE_KEEPALIVE = 10;
 
-  /// What a client can build on: string parameters, keepalive, event callbacks, close callbacks. No
-  /// migration, no passing of descriptors.
-  private static final Set<Integer> FEATURES = Set.of(9, FEATURE_KEEPALIVE, 14, 15);
+  /// What a client can build on: string parameters, keepalive, event callbacks, close callbacks;
+  /// and that migration is asked of this side with parameters, so that the refusal is ours. No
+  /// passing of descriptors.
+  private static final Set<Integer> FEATURES = Set.of(4, 9, FEATURE_KEEPALIVE, 13, 14, 15);
 
   /// virVersion of the library whose calls and texts these are. Clients choose features by it.
   private static final long LIBRARY_VERSION = 9_000_000;

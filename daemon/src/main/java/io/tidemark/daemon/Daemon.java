@@ -102,6 +102,7 @@ public final class Daemon implements AutoCloseable {
     new DomainCalls(domains).addTo(table);
     new JobCalls(domains).addTo(table);
     new SnapshotCalls(domains).addTo(table);
+    new DeviceCalls(domains).addTo(table);
     RpcServer<Client> server = new RpcServer<>(table, clients, options.rpc());
     undo.push(() -> server.stop(options.grace()));
     listen(server, SOCKET, "rw-------", false);

@@ -104,7 +104,7 @@ class DaemonTest {
       for (int feature = 0; feature < 20; feature++) {
         assertThat(client.call(Remote.CONNECT_SUPPORTS_FEATURE, new Calls.Feature(feature)).value())
             .as("feature " + feature)
-            .isEqualTo(List.of(9, 10, 14, 15).contains(feature) ? 1 : 0);
+            .isEqualTo(List.of(4, 9, 10, 13, 14, 15).contains(feature) ? 1 : 0);
       }
     }
   }

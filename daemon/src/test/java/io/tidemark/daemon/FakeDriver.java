@@ -4,6 +4,7 @@ package io.tidemark.daemon;
 import io.tidemark.domain.spi.BitmapState;
 import io.tidemark.domain.spi.CommitSpec;
 import io.tidemark.domain.spi.DomainDriver;
+import io.tidemark.domain.spi.DriveSpec;
 import io.tidemark.domain.spi.DriveStatistics;
 import io.tidemark.domain.spi.DriverException;
 import io.tidemark.domain.spi.DriverListener;
@@ -15,6 +16,7 @@ import io.tidemark.domain.spi.MirrorSpec;
 import io.tidemark.domain.spi.NodeSpec;
 import io.tidemark.domain.spi.RunningDomain;
 import io.tidemark.domain.spi.StreamSpec;
+import io.tidemark.domain.spi.ThrottleSpec;
 import io.tidemark.domain.spi.TransactionAction;
 import java.nio.ByteBuffer;
 import java.nio.file.Path;
@@ -125,6 +127,26 @@ final class FakeDriver implements DomainDriver, ImageService {
 
     @Override
     public void removeNode(String node) {}
+
+    @Override
+    public void addDrive(DriveSpec drive) throws DriverException {
+      throw no();
+    }
+
+    @Override
+    public void removeDrive(String target) throws DriverException {
+      throw no();
+    }
+
+    @Override
+    public void setThrottle(String target, Optional<ThrottleSpec> limits) throws DriverException {
+      throw no();
+    }
+
+    @Override
+    public void setWriteThreshold(String target, long bytes) throws DriverException {
+      throw no();
+    }
 
     @Override
     public void transaction(List<TransactionAction> actions) throws DriverException {

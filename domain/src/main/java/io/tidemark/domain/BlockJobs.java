@@ -162,6 +162,7 @@ final class BlockJobs {
     if (!job.ready()) {
       job.markReady();
       domain.blockJobEvent(disk, job.type(), BlockJobStatus.READY);
+      domain.signal();
     }
   }
 

@@ -332,6 +332,27 @@ final class Definition {
     }
   }
 
+  /// Checks and completes the document of one disk.
+  static XmlElement checkedDisk(XmlElement element) throws LibvirtException {
+    fillDisk(element);
+    return element;
+  }
+
+  /// Puts a checked disk in its place among the others.
+  void addDisk(XmlElement element) {
+    XmlElement devices = root.childOrNew("devices");
+    devices.add(element);
+    sortDevices(devices);
+  }
+
+  /// Takes a disk out; false when there is none of that target.
+  boolean removeDisk(String target) {
+    return root.childOrNew("devices")
+        .children()
+        .removeIf(
+            child -> child.name().equals("disk") && new DiskElement(child).target().equals(target));
+  }
+
   private static void fillDisk(XmlElement element) throws LibvirtException {
     DiskElement disk = new DiskElement(element);
     element.removeChildren("mirror"); // output only

@@ -139,23 +139,13 @@ final class DiskElement {
   }
 
   /// Puts an overlay over what is the active layer now, which becomes its first backing layer.
-  void pushOverlay(String file, String format) {
-    XmlElement below = new XmlElement("backingStore").attribute("type", "file");
+  void pushOverlay(Storage overlay, String format) {
+    XmlElement below = new XmlElement("backingStore").attribute("type", "");
     below.add("format").attribute("type", format());
-    storage().ifPresent(storage -> StorageXml.write(below, storage));
+    storage().ifPresent(source -> StorageXml.write(below, source));
     element.child("backingStore").ifPresent(below::add);
-    setSource(file, format);
+    setSource(overlay, format);
     setBacking(Optional.of(below));
-  }
-
-  /// Undoes [#pushOverlay].
-  void popOverlay() {
-    XmlElement below = element.child("backingStore").orElseThrow();
-    Optional<XmlElement> beneath = below.child("backingStore");
-    setSource(
-        new DiskElement(below).storage().orElseThrow(),
-        below.child("format").map(format -> format.attribute("type")).orElse(""));
-    setBacking(beneath);
   }
 
   /// Replaces what `<driver>` says of a cache of metadata, or removes it.

@@ -284,6 +284,9 @@ final class DiskFacts {
       if (depth == 0) {
         counters(session.driver().statistics(disk.target()), prefix, params);
         sizes(session.driver().sizes(disk.target()), prefix, params);
+        if (disk.threshold() != 0) {
+          params.add(new TypedParam.ULLong(prefix + "threshold", disk.threshold()));
+        }
       } else {
         sizes(
             context.images().sizes(DiskElement.path(layer.file()), layer.format()), prefix, params);

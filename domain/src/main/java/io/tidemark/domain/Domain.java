@@ -17,12 +17,18 @@ public final class Domain {
   private final JobVerbs jobs;
   private final DiskFacts facts;
   private final SnapshotVerbs snapshots;
+  private final DeviceVerbs devices;
+  private final TuneVerbs tuning;
+  private final MachineVerbs machine;
 
   Domain(DomainContext context, String name, UUID uuid) {
     life = new DomainLife(context, name, uuid);
     jobs = new JobVerbs(life, context);
     facts = new DiskFacts(life, context);
     snapshots = new SnapshotVerbs(this, context, jobs);
+    devices = new DeviceVerbs(life, context);
+    tuning = new TuneVerbs(life);
+    machine = new MachineVerbs(life, jobs);
   }
 
   /// For the registry.
@@ -33,6 +39,21 @@ public final class Domain {
   /// virDomainSnapshot*.
   public SnapshotVerbs snapshots() {
     return snapshots;
+  }
+
+  /// Plugging disks in and out.
+  public DeviceVerbs devices() {
+    return devices;
+  }
+
+  /// Limits and thresholds of disks.
+  public TuneVerbs tuning() {
+    return tuning;
+  }
+
+  /// What a domain without processor and memory answers for them.
+  public MachineVerbs machine() {
+    return machine;
   }
 
   public String name() {

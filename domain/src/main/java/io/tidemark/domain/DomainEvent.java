@@ -23,6 +23,32 @@ public sealed interface DomainEvent {
   record BlockJob2(DomainRef domain, String target, BlockJobType type, BlockJobStatus status)
       implements DomainEvent {}
 
+  /// Event id 1.
+  record Rebooted(DomainRef domain) implements DomainEvent {}
+
+  /// Event id 10.
+  ///
+  /// @param alias of the drive
+  /// @param reason 0 opened, 1 closed
+  record TrayChanged(DomainRef domain, String alias, int reason) implements DomainEvent {}
+
+  /// Event id 15.
+  record DeviceRemoved(DomainRef domain, String alias) implements DomainEvent {}
+
+  /// Event id 17.
+  record Tunable(DomainRef domain, List<TypedParam> params) implements DomainEvent {}
+
+  /// Event id 19.
+  record DeviceAdded(DomainRef domain, String alias) implements DomainEvent {}
+
+  /// Event id 24.
+  ///
+  /// @param device `vda` or `vda[N]`
+  /// @param path of the image
+  /// @param excess bytes beyond the threshold
+  record BlockThreshold(DomainRef domain, String device, String path, long threshold, long excess)
+      implements DomainEvent {}
+
   /// Event id 21.
   record JobCompleted(DomainRef domain, List<TypedParam> params) implements DomainEvent {}
 }

@@ -222,6 +222,7 @@ final class DomainLife {
     }
     session = started;
     completed = JobStats.NONE;
+    TuneVerbs.applyAll(name, started);
     watch.start(name, () -> look(watch));
     if (fromSnapshot) {
       lifecycle(Lifecycle.STARTED_FROM_SNAPSHOT);
@@ -469,6 +470,7 @@ final class DomainLife {
       }
       Session taken = new Session(live, driver, watch, Optional.empty());
       session = taken;
+      TuneVerbs.applyAll(name, taken);
       rounds.recover(taken);
       watch.start(name, () -> look(watch));
     } finally {
@@ -691,6 +693,11 @@ final class DomainLife {
         LOG.log(Level.ERROR, "{0}: ended by itself: {1}", name, stopped.get());
         end(DomainState.SHUTOFF_CRASHED, Lifecycle.STOPPED_FAILED, stopped.get());
       } else {
+        for (Optional<JobWatch.Passed> passed = watch.nextPassed();
+            passed.isPresent();
+            passed = watch.nextPassed()) {
+          TuneVerbs.passed(this, running, passed.get());
+        }
         observe(running);
       }
     } catch (RuntimeException | Error e) {

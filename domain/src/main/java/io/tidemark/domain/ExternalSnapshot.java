@@ -265,7 +265,7 @@ final class ExternalSnapshot {
         String below = disk.get().layers().get(1).file();
         if (persistent.get().source().equals(Optional.of(below))
             && request.path().equals(Optional.of(overlay.file()))) {
-          persistent.get().pushOverlay(overlay.file(), overlay.format());
+          persistent.get().pushOverlay(overlay.storage(), overlay.format());
           any = true;
         }
       }

@@ -5,6 +5,8 @@ import io.tidemark.domain.spi.DriveSpec;
 import io.tidemark.domain.spi.LaunchSpec;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.IntSupplier;
 
 /// Turns a definition into what is run: chains found out, images numbered.
 ///
@@ -20,24 +22,35 @@ final class Launch {
   Live prepare(Definition definition, boolean autodestroy, DomainState state)
       throws LibvirtException {
     List<LiveDisk> disks = new ArrayList<>();
-    int next = 1;
+    AtomicInteger next = new AtomicInteger(1);
     for (DiskElement element : definition.disks().reversed()) {
       element.forbidCacheIfShared();
-      List<Layer> layers = new ArrayList<>();
       if (element.source().isEmpty()) {
-        next++;
+        next.incrementAndGet();
+        disks.addFirst(new LiveDisk(element, List.of(), element.backing().isPresent()));
       } else {
-        for (DiskElement.Image image : context.chains().of(element)) {
-          layers.add(
-              layers.isEmpty()
-                  ? new Layer(next, element.storage().orElseThrow(), image.format())
-                  : new Layer(next, image.storage(), image.format()));
-          next++;
-        }
+        disks.addFirst(disk(element, next::getAndIncrement));
       }
-      disks.addFirst(new LiveDisk(element, layers, element.backing().isPresent()));
     }
-    return new Live(context.ids().getAsInt(), definition, disks, autodestroy, next, state);
+    return new Live(context.ids().getAsInt(), definition, disks, autodestroy, next.get(), state);
+  }
+
+  /// A disk that is plugged into a running domain, with numbers of its own.
+  LiveDisk plug(DiskElement element, Live live) throws LibvirtException {
+    element.forbidCacheIfShared();
+    return disk(element, live::takeIndex);
+  }
+
+  private LiveDisk disk(DiskElement element, IntSupplier indexes) throws LibvirtException {
+    List<Layer> layers = new ArrayList<>();
+    for (DiskElement.Image image : context.chains().of(element)) {
+      int index = indexes.getAsInt();
+      layers.add(
+          layers.isEmpty()
+              ? new Layer(index, element.storage().orElseThrow(), image.format())
+              : new Layer(index, image.storage(), image.format()));
+    }
+    return new LiveDisk(element, layers, element.backing().isPresent());
   }
 
   /// What a definition would run, as far as it can be told without its images: for a driver's check

@@ -43,7 +43,7 @@ final class Live {
       DomainState state) {
     this.id = id;
     this.definition = definition;
-    this.disks = List.copyOf(disks);
+    this.disks = new ArrayList<>(disks);
     this.autodestroy = autodestroy;
     this.nextIndex = nextIndex;
     this.state = state;
@@ -58,7 +58,16 @@ final class Live {
   }
 
   List<LiveDisk> disks() {
-    return disks;
+    return List.copyOf(disks);
+  }
+
+  /// Of a disk that is plugged in; its document is in the definition.
+  void addDisk(LiveDisk disk) {
+    disks.add(disk);
+  }
+
+  void removeDisk(LiveDisk disk) {
+    disks.remove(disk);
   }
 
   boolean autodestroy() {

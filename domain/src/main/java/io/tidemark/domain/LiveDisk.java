@@ -12,7 +12,10 @@ final class LiveDisk {
   private final DiskElement element;
   private List<Layer> layers;
   private boolean explicitBacking;
+  // Null but between putting an overlay on and what may take it away again.
+  private @Nullable XmlElement beneathOverlay;
   private boolean terminated = true;
+  private long threshold;
   // Null while the disk has no block job.
   private @Nullable BlockJob job;
 
@@ -70,6 +73,15 @@ final class LiveDisk {
     job = next;
   }
 
+  /// Bytes of the active layer beyond which a write is told; 0: none. Unsigned.
+  long threshold() {
+    return threshold;
+  }
+
+  void threshold(long bytes) {
+    threshold = bytes;
+  }
+
   /// Clients name a disk by its target or its active layer's path, nothing else.
   boolean isCalled(String disk) {
     return disk.equals(target()) || (hasMedium() && disk.equals(active().file()));
@@ -81,13 +93,19 @@ final class LiveDisk {
     chain.add(overlay);
     chain.addAll(layers);
     layers = List.copyOf(chain);
-    element.pushOverlay(overlay.file(), overlay.format());
+    beneathOverlay = element.element().copy();
+    element.pushOverlay(overlay.storage(), overlay.format());
   }
 
-  /// Undoes [#pushOverlay].
+  /// Undoes the last [#pushOverlay].
   void popOverlay() {
     layers = layers.subList(1, layers.size());
-    element.popOverlay();
+    XmlElement before = beneathOverlay;
+    if (before == null) {
+      throw new IllegalStateException("disk " + target() + " has no overlay to take away");
+    }
+    element.element().becomeAs(before);
+    beneathOverlay = null;
   }
 
   /// Makes another chain the disk's, in memory only.

@@ -119,6 +119,15 @@ final class XmlElement {
     attributes.putAll(sorted);
   }
 
+  /// Takes over all that another of the same name has.
+  void becomeAs(XmlElement other) {
+    attributes.clear();
+    attributes.putAll(other.attributes);
+    children.clear();
+    other.children.forEach(child -> children.add(child.copy()));
+    text = other.text;
+  }
+
   XmlElement copy() {
     XmlElement copy = new XmlElement(name);
     copy.attributes.putAll(attributes);

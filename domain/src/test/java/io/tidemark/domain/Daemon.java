@@ -101,6 +101,13 @@ final class Daemon {
           "BLOCK_JOB %s %s %s".formatted(path, type, status);
       case DomainEvent.BlockJob2(_, String target, BlockJobType type, BlockJobStatus status) ->
           "BLOCK_JOB_2 %s %s %s".formatted(target, type, status);
+      case DomainEvent.Rebooted _ -> "REBOOT";
+      case DomainEvent.TrayChanged(_, String alias, int reason) -> "TRAY " + alias + " " + reason;
+      case DomainEvent.DeviceRemoved(_, String alias) -> "DEVICE_REMOVED " + alias;
+      case DomainEvent.DeviceAdded(_, String alias) -> "DEVICE_ADDED " + alias;
+      case DomainEvent.Tunable(_, List<TypedParam> params) -> "TUNABLE " + params(params);
+      case DomainEvent.BlockThreshold(_, String device, String path, long at, long excess) ->
+          "BLOCK_THRESHOLD %s %s %d %d".formatted(device, path, at, excess);
       case DomainEvent.JobCompleted(_, List<TypedParam> params) ->
           "JOB_COMPLETED " + params(params);
     };

@@ -19,6 +19,7 @@ import io.tidemark.domain.spi.MirrorSpec;
 import io.tidemark.domain.spi.NodeSpec;
 import io.tidemark.domain.spi.RunningDomain;
 import io.tidemark.domain.spi.StreamSpec;
+import io.tidemark.domain.spi.ThrottleSpec;
 import io.tidemark.domain.spi.TransactionAction;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -236,6 +237,39 @@ final class FakeDriver implements DomainDriver {
       if (nodes.remove(name) == null) {
         throw new DriverException(DriverException.Kind.NOT_FOUND, "no node " + name);
       }
+    }
+
+    final Map<String, String> throttles = new TreeMap<>();
+    final Map<String, Long> thresholds = new TreeMap<>();
+
+    @Override
+    public void addDrive(DriveSpec drive) throws DriverException {
+      call("addDrive " + drive.target());
+      view.open(drive.top().file(), drive.top().format());
+      drives.put(drive.target(), drive.top());
+      addAll(drive.top());
+    }
+
+    @Override
+    public void removeDrive(String target) throws DriverException {
+      call("removeDrive " + target);
+      NodeSpec top = drives.remove(target);
+      if (top == null) {
+        throw new DriverException(DriverException.Kind.NOT_FOUND, "no drive " + target);
+      }
+      nodes.remove(top.name());
+    }
+
+    @Override
+    public void setThrottle(String target, Optional<ThrottleSpec> limits) throws DriverException {
+      call("setThrottle " + target);
+      throttles.put(target, limits.map(Object::toString).orElse("none"));
+    }
+
+    @Override
+    public void setWriteThreshold(String target, long bytes) throws DriverException {
+      call("setWriteThreshold " + target);
+      thresholds.put(target, bytes);
     }
 
     @Override

@@ -18,6 +18,7 @@ import io.tidemark.domain.spi.MirrorSpec;
 import io.tidemark.domain.spi.NodeSpec;
 import io.tidemark.domain.spi.RunningDomain;
 import io.tidemark.domain.spi.StreamSpec;
+import io.tidemark.domain.spi.ThrottleSpec;
 import io.tidemark.domain.spi.TransactionAction;
 import io.tidemark.job.JobStatus;
 import io.tidemark.nbd.ExportServer;
@@ -67,13 +68,17 @@ final class EmbeddedDomain implements RunningDomain {
   private final ExportServer server = new ExportServer();
   private final Notices notices;
   private final JobTable jobs;
+  private final DriverListener listener;
+  private final Throttles throttles = new Throttles();
   private final List<Drive.Drained> suspended = new ArrayList<>();
+  private boolean suspendedNow;
   private boolean stopped;
 
   private EmbeddedDomain(EngineConfig config, String name, DriverListener listener) {
     this.config = config;
     this.name = name;
     this.graph = new NodeGraph(config.logDir());
+    this.listener = listener;
     this.notices = new Notices(name);
     this.jobs = new JobTable(notices, listener);
   }
@@ -275,6 +280,79 @@ final class EmbeddedDomain implements RunningDomain {
     JobTable.verb(() -> entry.job().setSpeed(bandwidthBytesPerSecond));
   }
 
+  /// The bitmaps are claimed before the guest finds the disk, as when a domain starts.
+  @Override
+  public synchronized void addDrive(DriveSpec spec) throws DriverException {
+    requireRunning();
+    if (drives.containsKey(spec.target())) {
+      throw DriverErrors.generic("drive " + spec.target() + " is there already");
+    }
+    NodeGraph.Node top = graph.add(spec.top());
+    var drive = new GuestDrive(spec, top);
+    Drive.Drained held = drive.drive().drain();
+    try {
+      drive.loadBitmaps();
+      drive.bitmaps().claim();
+    } catch (DriverException e) {
+      attempt(e, drive.bitmaps()::release);
+      top.release();
+      attempt(e, () -> graph.remove(top.name()));
+      held.close();
+      throw e;
+    }
+    drives.put(spec.target(), drive);
+    server.addExport(drive.export());
+    if (suspendedNow) {
+      suspended.add(held);
+    } else {
+      held.close();
+    }
+  }
+
+  /// What the guest sent is done first, unless it is suspended: then it fails.
+  @Override
+  public synchronized void removeDrive(String target) throws DriverException {
+    GuestDrive drive = drive(target);
+    jobs.requireIdle(drive);
+    var failures = new ArrayList<DriverException>();
+    drive.drive().throttle(Optional.empty());
+    drives.remove(target);
+    NodeGraph.Node top = drive.top();
+    if (suspendedNow) {
+      drive.retire(); // drained already, and held requests would wait for a resume
+    }
+    if (!server.removeExport(target)) {
+      LOG.log(Level.WARNING, "drive {0}: its guest does not let go", target);
+    }
+    Drive.Drained held = drive.drive().drain();
+    attempt(failures, drive::flush);
+    attempt(failures, drive.bitmaps()::store);
+    drive.retire();
+    top.release();
+    attempt(failures, () -> graph.remove(top.name()));
+    held.close();
+    if (!failures.isEmpty()) {
+      DriverException first = failures.removeFirst();
+      failures.forEach(first::addSuppressed);
+      throw first;
+    }
+  }
+
+  @Override
+  public synchronized void setThrottle(String target, Optional<ThrottleSpec> limits)
+      throws DriverException {
+    throttles.set(drive(target), limits);
+  }
+
+  @Override
+  public synchronized void setWriteThreshold(String target, long bytes) throws DriverException {
+    drive(target)
+        .watch(
+            bytes,
+            (threshold, excess) ->
+                notices.tell(() -> listener.writeThresholdPassed(target, threshold, excess)));
+  }
+
   @Override
   public synchronized List<JobState> jobs() {
     return jobs.states();
@@ -312,7 +390,8 @@ final class EmbeddedDomain implements RunningDomain {
   @Override
   public synchronized void suspend() throws DriverException {
     requireRunning();
-    if (suspended.isEmpty()) {
+    if (!suspendedNow) {
+      suspendedNow = true;
       drives.values().forEach(drive -> suspended.add(drive.drive().drain()));
     }
   }
@@ -320,6 +399,7 @@ final class EmbeddedDomain implements RunningDomain {
   @Override
   public synchronized void resume() throws DriverException {
     requireRunning();
+    suspendedNow = false;
     suspended.forEach(Drive.Drained::close);
     suspended.clear();
   }
@@ -345,6 +425,7 @@ final class EmbeddedDomain implements RunningDomain {
     var failures = new ArrayList<DriverException>();
     List<JobTable.Entry> stuck = jobs.cancelAll(JOB_END_LIMIT);
     // A suspended guest's requests are held and were never begun: no use in waiting for them.
+    drives.values().forEach(drive -> drive.drive().throttle(Optional.empty()));
     server.close(suspended.isEmpty() ? GUEST_END_LIMIT : SUSPENDED_END_LIMIT);
     var held = new ArrayList<Drive.Drained>();
     drives.values().forEach(drive -> held.add(drive.drive().drain()));

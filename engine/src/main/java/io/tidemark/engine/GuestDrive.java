@@ -14,6 +14,7 @@ import io.tidemark.domain.spi.ImageSizes;
 import io.tidemark.nbd.Export;
 import java.util.List;
 import java.util.Optional;
+import org.jspecify.annotations.Nullable;
 
 /// A disk of a running domain: the drive that the guest sees, the node that is its top now, and its
 /// bitmaps.
@@ -24,6 +25,8 @@ final class GuestDrive {
   private final Drive drive;
   private final DriveBitmaps bitmaps;
   private NodeGraph.Node top;
+  // Null while no offset is watched.
+  private @Nullable WriteThreshold threshold;
 
   GuestDrive(DriveSpec spec, NodeGraph.Node top) {
     this.spec = spec;
@@ -96,6 +99,27 @@ final class GuestDrive {
     } catch (BlockException e) {
       throw DriverErrors.of(e);
     }
+  }
+
+  /// Watches for a write beyond an offset of the top image's file.
+  ///
+  /// @param bytes unsigned; 0: no more
+  void watch(long bytes, WriteThreshold.Listener listener) {
+    try (var _ = drive.drain()) {
+      WriteThreshold old = threshold;
+      if (old != null) {
+        drive.removeFilter(old);
+      }
+      threshold = bytes == 0 ? null : new WriteThreshold(top.format(), bytes, listener);
+      if (threshold != null) {
+        drive.addFilter(threshold);
+      }
+    }
+  }
+
+  /// The drive is out of use; its image is left to the graph. Only while drained.
+  void retire() {
+    drive.retire();
   }
 
   void flush() throws DriverException {

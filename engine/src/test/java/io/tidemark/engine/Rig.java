@@ -58,6 +58,16 @@ final class Rig {
     }
 
     @Override
+    public synchronized void writeThresholdPassed(String target, long threshold, long excess) {
+      heard.add("threshold " + target + " " + threshold + " " + excess);
+      notifyAll();
+    }
+
+    synchronized List<String> all() {
+      return List.copyOf(heard);
+    }
+
+    @Override
     public synchronized void stopped(String reason) {
       heard.add("stopped " + reason);
       notifyAll();

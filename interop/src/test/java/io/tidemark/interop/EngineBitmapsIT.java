@@ -36,6 +36,9 @@ class EngineBitmapsIT {
         public void jobStatusChanged(String jobId, DriverJobStatus status) {}
 
         @Override
+        public void writeThresholdPassed(String target, long threshold, long excess) {}
+
+        @Override
         public void stopped(String reason) {}
       };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.rpc;
 
+import java.nio.ByteBuffer;
 import java.util.List;
 import java.util.Optional;
 import java.util.UUID;
@@ -82,6 +83,34 @@ public final class Calls {
       String path,
       String destXml,
       @Structure.Max(Limits.BLOCK_COPY_PARAMETERS) List<Wire.TypedParameter> params,
+      int flags)
+      implements Flagged {}
+
+  /// @param disk none asks for the count alone
+  public record GetBlockIoTune(Wire.Domain dom, Optional<String> disk, int nparams, int flags)
+      implements Flagged {}
+
+  public record SetBlockIoTune(
+      Wire.Domain dom,
+      String disk,
+      @Structure.Max(Limits.BLOCK_IO_TUNE_PARAMETERS) List<Wire.TypedParameter> params,
+      int flags)
+      implements Flagged {}
+
+  public record BlockThreshold(Wire.Domain dom, String device, long threshold, int flags)
+      implements Flagged {}
+
+  /// @param xml of the domain, to be run by after a restore
+  public record Save(Wire.Domain dom, String to, Optional<String> xml, int flags)
+      implements Flagged {}
+
+  public record CoreDump(Wire.Domain dom, String to, int format, int flags) implements Flagged {}
+
+  public record MigratePerform(
+      Wire.Domain dom,
+      Optional<String> uri,
+      @Structure.Max(Limits.MIGRATE_PARAMETERS) List<Wire.TypedParameter> params,
+      @Structure.Max(Limits.MIGRATE_COOKIE_BYTES) ByteBuffer cookie,
       int flags)
       implements Flagged {}
 

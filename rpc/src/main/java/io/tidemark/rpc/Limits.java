@@ -20,6 +20,9 @@ public final class Limits {
   public static final int JOB_STATS_PARAMETERS = 64;
   public static final int BLOCK_STATS_PARAMETERS = 16;
   public static final int BLOCK_COPY_PARAMETERS = 16;
+  public static final int BLOCK_IO_TUNE_PARAMETERS = 32;
+  public static final int MIGRATE_PARAMETERS = 64;
+  public static final int MIGRATE_COOKIE_BYTES = 4_194_304;
   public static final int TUNABLE_PARAMETERS = 2_048;
   public static final int BLOCK_PEEK_BYTES = 4_194_304;
   public static final int DISK_ERRORS = 256;

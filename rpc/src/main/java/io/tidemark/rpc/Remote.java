@@ -19,6 +19,8 @@ public final class Remote {
       Procedure.remote(6, Nothing.class, Replies.NodeInfo.class);
   public static final Procedure<Nothing, Replies.Text> CONNECT_GET_CAPABILITIES =
       Procedure.remote(7, Nothing.class, Replies.Text.class);
+  public static final Procedure<Calls.DomainText, Nothing> DOMAIN_ATTACH_DEVICE =
+      Procedure.remote(8, Calls.DomainText.class, Nothing.class);
   public static final Procedure<Calls.Domain, Nothing> DOMAIN_CREATE =
       Procedure.remote(9, Calls.Domain.class, Nothing.class);
   public static final Procedure<Calls.XmlFlags, Replies.Domain> DOMAIN_CREATE_XML =
@@ -27,6 +29,8 @@ public final class Remote {
       Procedure.remote(11, Calls.Xml.class, Replies.Domain.class);
   public static final Procedure<Calls.Domain, Nothing> DOMAIN_DESTROY =
       Procedure.remote(12, Calls.Domain.class, Nothing.class);
+  public static final Procedure<Calls.DomainText, Nothing> DOMAIN_DETACH_DEVICE =
+      Procedure.remote(13, Calls.DomainText.class, Nothing.class);
   public static final Procedure<Calls.DomainFlags, Replies.Text> DOMAIN_GET_XML_DESC =
       Procedure.remote(14, Calls.DomainFlags.class, Replies.Text.class);
   public static final Procedure<Calls.Domain, Replies.Int> DOMAIN_GET_AUTOSTART =
@@ -49,6 +53,8 @@ public final class Remote {
       Procedure.remote(24, Calls.Uuid.class, Replies.Domain.class);
   public static final Procedure<Nothing, Replies.Int> CONNECT_NUM_OF_DEFINED_DOMAINS =
       Procedure.remote(25, Nothing.class, Replies.Int.class);
+  public static final Procedure<Calls.DomainFlags, Nothing> DOMAIN_REBOOT =
+      Procedure.remote(27, Calls.DomainFlags.class, Nothing.class);
   public static final Procedure<Calls.Domain, Nothing> DOMAIN_RESUME =
       Procedure.remote(28, Calls.Domain.class, Nothing.class);
   public static final Procedure<Calls.DomainNumber, Nothing> DOMAIN_SET_AUTOSTART =
@@ -63,6 +69,10 @@ public final class Remote {
       Procedure.remote(37, Calls.Most.class, Replies.Ids.class);
   public static final Procedure<Nothing, Replies.Int> CONNECT_NUM_OF_DOMAINS =
       Procedure.remote(51, Nothing.class, Replies.Int.class);
+  public static final Procedure<Calls.DomainTextFlags, Nothing> DOMAIN_CORE_DUMP =
+      Procedure.remote(53, Calls.DomainTextFlags.class, Nothing.class);
+  public static final Procedure<Calls.DomainText, Nothing> DOMAIN_SAVE =
+      Procedure.remote(55, Calls.DomainText.class, Nothing.class);
   public static final Procedure<Nothing, Replies.Text> CONNECT_GET_HOSTNAME =
       Procedure.remote(59, Nothing.class, Replies.Text.class);
   public static final Procedure<Calls.Feature, Replies.Int> CONNECT_SUPPORTS_FEATURE =
@@ -91,6 +101,10 @@ public final class Remote {
       Procedure.remote(151, Calls.Domain.class, Replies.Int.class);
   public static final Procedure<Nothing, Replies.Hyper> CONNECT_GET_LIB_VERSION =
       Procedure.remote(157, Nothing.class, Replies.Hyper.class);
+  public static final Procedure<Calls.DomainTextFlags, Nothing> DOMAIN_ATTACH_DEVICE_FLAGS =
+      Procedure.remote(160, Calls.DomainTextFlags.class, Nothing.class);
+  public static final Procedure<Calls.DomainTextFlags, Nothing> DOMAIN_DETACH_DEVICE_FLAGS =
+      Procedure.remote(161, Calls.DomainTextFlags.class, Nothing.class);
   public static final Procedure<Calls.Domain, Replies.JobInfo> DOMAIN_GET_JOB_INFO =
       Procedure.remote(163, Calls.Domain.class, Replies.JobInfo.class);
   public static final Procedure<Calls.Domain, Nothing> DOMAIN_ABORT_JOB =
@@ -99,8 +113,14 @@ public final class Remote {
       Procedure.remote(167, Calls.Id.class, Nothing.class);
   public static final Procedure<Calls.Id, Nothing> CONNECT_DOMAIN_EVENT_DEREGISTER_ANY =
       Procedure.remote(168, Calls.Id.class, Nothing.class);
+  public static final Procedure<Calls.DomainTextFlags, Nothing> DOMAIN_UPDATE_DEVICE_FLAGS =
+      Procedure.remote(174, Calls.DomainTextFlags.class, Nothing.class);
+  public static final Procedure<Calls.DomainFlags, Nothing> DOMAIN_MANAGED_SAVE =
+      Procedure.remote(182, Calls.DomainFlags.class, Nothing.class);
   public static final Procedure<Calls.DomainFlags, Replies.Int> DOMAIN_HAS_MANAGED_SAVE_IMAGE =
       Procedure.remote(183, Calls.DomainFlags.class, Replies.Int.class);
+  public static final Procedure<Calls.DomainFlags, Nothing> DOMAIN_MANAGED_SAVE_REMOVE =
+      Procedure.remote(184, Calls.DomainFlags.class, Nothing.class);
   public static final Procedure<Calls.DomainTextFlags, Replies.Snapshot>
       DOMAIN_SNAPSHOT_CREATE_XML =
           Procedure.remote(185, Calls.DomainTextFlags.class, Replies.Snapshot.class);
@@ -133,6 +153,8 @@ public final class Remote {
       Procedure.remote(229, Calls.DomainFlags.class, Replies.ControlInfo.class);
   public static final Procedure<Calls.DomainFlags, Nothing> DOMAIN_UNDEFINE_FLAGS =
       Procedure.remote(231, Calls.DomainFlags.class, Nothing.class);
+  public static final Procedure<Calls.Save, Nothing> DOMAIN_SAVE_FLAGS =
+      Procedure.remote(232, Calls.Save.class, Nothing.class);
   public static final Procedure<Calls.DomainFlags, Nothing> DOMAIN_DESTROY_FLAGS =
       Procedure.remote(234, Calls.DomainFlags.class, Nothing.class);
   public static final Procedure<Calls.DomainTextFlags, Nothing> DOMAIN_BLOCK_JOB_ABORT =
@@ -149,6 +171,8 @@ public final class Remote {
           Procedure.remote(243, Calls.BlockStats.class, Replies.BlockStatsParameters.class);
   public static final Procedure<Calls.Snapshot, Replies.Snapshot> DOMAIN_SNAPSHOT_GET_PARENT =
       Procedure.remote(244, Calls.Snapshot.class, Replies.Snapshot.class);
+  public static final Procedure<Calls.DomainFlags, Nothing> DOMAIN_RESET =
+      Procedure.remote(245, Calls.DomainFlags.class, Nothing.class);
   public static final Procedure<Calls.Snapshot, Replies.Int> DOMAIN_SNAPSHOT_NUM_CHILDREN =
       Procedure.remote(246, Calls.Snapshot.class, Replies.Int.class);
   public static final Procedure<Calls.SnapshotMost, Replies.Names>
@@ -156,6 +180,11 @@ public final class Remote {
           Procedure.remote(247, Calls.SnapshotMost.class, Replies.Names.class);
   public static final Procedure<Calls.BlockResize, Nothing> DOMAIN_BLOCK_RESIZE =
       Procedure.remote(251, Calls.BlockResize.class, Nothing.class);
+  public static final Procedure<Calls.SetBlockIoTune, Nothing> DOMAIN_SET_BLOCK_IO_TUNE =
+      Procedure.remote(252, Calls.SetBlockIoTune.class, Nothing.class);
+  public static final Procedure<Calls.GetBlockIoTune, Replies.BlockIoTune>
+      DOMAIN_GET_BLOCK_IO_TUNE =
+          Procedure.remote(253, Calls.GetBlockIoTune.class, Replies.BlockIoTune.class);
   public static final Procedure<Calls.DomainFlags, Nothing> DOMAIN_SHUTDOWN_FLAGS =
       Procedure.remote(258, Calls.DomainFlags.class, Nothing.class);
   public static final Procedure<Calls.DiskErrors, Replies.DiskErrors> DOMAIN_GET_DISK_ERRORS =
@@ -184,12 +213,16 @@ public final class Remote {
       Procedure.remote(294, Calls.Trim.class, Nothing.class);
   public static final Procedure<Calls.DomainFlags, Replies.JobStats> DOMAIN_GET_JOB_STATS =
       Procedure.remote(298, Calls.DomainFlags.class, Replies.JobStats.class);
+  public static final Procedure<Calls.MigratePerform, Nothing> DOMAIN_MIGRATE_PERFORM3_PARAMS =
+      Procedure.remote(305, Calls.MigratePerform.class, Nothing.class);
   public static final Procedure<Calls.RegisterEvent, Replies.Int>
       CONNECT_DOMAIN_EVENT_CALLBACK_REGISTER_ANY =
           Procedure.remote(316, Calls.RegisterEvent.class, Replies.Int.class);
   public static final Procedure<Calls.Callback, Nothing>
       CONNECT_DOMAIN_EVENT_CALLBACK_DEREGISTER_ANY =
           Procedure.remote(317, Calls.Callback.class, Nothing.class);
+  public static final Procedure<Calls.CoreDump, Nothing> DOMAIN_CORE_DUMP_WITH_FORMAT =
+      Procedure.remote(334, Calls.CoreDump.class, Nothing.class);
   public static final Procedure<Calls.Freeze, Replies.Int> DOMAIN_FSFREEZE =
       Procedure.remote(335, Calls.Freeze.class, Replies.Int.class);
   public static final Procedure<Calls.Freeze, Replies.Int> DOMAIN_FSTHAW =
@@ -210,9 +243,13 @@ public final class Remote {
       Procedure.remote(360, Nothing.class, Nothing.class);
   public static final Procedure<Nothing, Nothing> CONNECT_UNREGISTER_CLOSE_CALLBACK =
       Procedure.remote(361, Nothing.class, Nothing.class);
+  public static final Procedure<Calls.BlockThreshold, Nothing> DOMAIN_SET_BLOCK_THRESHOLD =
+      Procedure.remote(386, Calls.BlockThreshold.class, Nothing.class);
   public static final Procedure<Calls.Path, Replies.StoragePool>
       STORAGE_POOL_LOOKUP_BY_TARGET_PATH =
           Procedure.remote(391, Calls.Path.class, Replies.StoragePool.class);
+  public static final Procedure<Calls.DomainTextFlags, Nothing> DOMAIN_DETACH_DEVICE_ALIAS =
+      Procedure.remote(392, Calls.DomainTextFlags.class, Nothing.class);
   public static final Procedure<Calls.DomainTextFlags, Replies.Checkpoint>
       DOMAIN_CHECKPOINT_CREATE_XML =
           Procedure.remote(411, Calls.DomainTextFlags.class, Replies.Checkpoint.class);

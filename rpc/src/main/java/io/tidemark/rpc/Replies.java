@@ -70,6 +70,11 @@ public final class Replies {
       @Structure.Max(Limits.BLOCK_STATS_PARAMETERS) List<Wire.TypedParameter> params,
       int nparams) {}
 
+  /// @param nparams the count when none were asked for, else 0
+  public record BlockIoTune(
+      @Structure.Max(Limits.BLOCK_IO_TUNE_PARAMETERS) List<Wire.TypedParameter> params,
+      int nparams) {}
+
   /// @param found 0: no job, the rest is 0
   public record BlockJobInfo(int found, int type, long bandwidth, long cur, long end) {}
 

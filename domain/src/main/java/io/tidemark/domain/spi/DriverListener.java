@@ -7,6 +7,12 @@ public interface DriverListener {
   /// [RunningDomain#jobs].
   void jobStatusChanged(String jobId, DriverJobStatus status);
 
+  /// A guest write reached beyond the offset that was set with [RunningDomain#setWriteThreshold]
+  /// (QEMU: BLOCK_WRITE_THRESHOLD).
+  ///
+  /// @param excess bytes beyond it
+  void writeThresholdPassed(String target, long threshold, long excess);
+
   /// The domain ended without being asked to.
   void stopped(String reason);
 }

@@ -59,6 +59,24 @@ public interface RunningDomain {
   /// Live; 0 for no limit.
   void setJobSpeed(String id, long bandwidthBytesPerSecond) throws DriverException;
 
+  /// Plugs a disk in (`blockdev-add` and `device_add`): the guest reaches it when the call returns.
+  /// On failure nothing of it is open.
+  void addDrive(DriveSpec drive) throws DriverException;
+
+  /// Takes a disk out: its guest is disconnected, its data is flushed, its persistent bitmaps are
+  /// stored and its images closed. Kind `GENERIC` while a job uses it. What could not be flushed is
+  /// the exception; the disk is out in any case.
+  void removeDrive(String target) throws DriverException;
+
+  /// Limits the guest's requests from now on (`block_set_io_throttle`); empty: not at all.
+  void setThrottle(String target, Optional<ThrottleSpec> limits) throws DriverException;
+
+  /// Has the listener told, once, when the guest writes beyond an offset of the active layer's file
+  /// (`block-set-write-threshold`).
+  ///
+  /// @param bytes unsigned; 0: never
+  void setWriteThreshold(String target, long bytes) throws DriverException;
+
   /// Every job not yet dismissed.
   List<JobState> jobs();
 
