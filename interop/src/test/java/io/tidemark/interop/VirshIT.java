@@ -218,7 +218,7 @@ class VirshIT {
     running();
     assertThat(virsh.run("maxvcpus").err()).contains("not supported by the connection driver");
     assertThat(virsh.run("save", "vm", folder.resolve("x")).err())
-        .contains("not supported by the connection driver: virDomainSave");
+        .contains("has no processor and no memory to save");
     assertThat(virsh.ok("snapshot-list", "vm", "--name")).isBlank();
     assertThat(virsh.run("domfsfreeze", "vm").err()).contains("QEMU guest agent is not configured");
     assertThat(virsh.run("dominfo", "nosuch").err()).contains("failed to get domain 'nosuch'");
