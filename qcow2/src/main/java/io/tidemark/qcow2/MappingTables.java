@@ -44,6 +44,9 @@ final class MappingTables {
   /// Guest clusters in one [#change].
   static final int MAX_CHANGE = 1024;
 
+  /// Entries of an L1 table that are read or written at once: the table alone can have 32 MiB.
+  private static final int L1_PIECE = 64 << 10;
+
   private static final int STRIPES = 64;
 
   /// Host clusters that lost one reference each by a change.
@@ -105,10 +108,21 @@ final class MappingTables {
 
   static long[] readL1(HostFile file, long offset, int entries) throws BlockException {
     long[] l1 = new long[entries];
-    if (entries > 0) {
-      file.readAt(offset, entries * 8).asLongBuffer().get(l1);
+    for (int at = 0; at < entries; at += L1_PIECE) {
+      int count = Math.min(L1_PIECE, entries - at);
+      file.readAt(offset + 8L * at, count * 8).asLongBuffer().get(l1, at, count);
     }
     return l1;
+  }
+
+  /// Writes an L1 table where it belongs.
+  static void writeL1(HostFile file, long offset, long[] l1) throws BlockException {
+    for (int at = 0; at < l1.length; at += L1_PIECE) {
+      int count = Math.min(L1_PIECE, l1.length - at);
+      ByteBuffer raw = Header.bigEndian(8 * count);
+      raw.asLongBuffer().put(l1, at, count);
+      file.write(offset + 8L * at, raw);
+    }
   }
 
   /// From now on every change is in the log before it is in memory.

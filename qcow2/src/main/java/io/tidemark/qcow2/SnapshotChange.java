@@ -417,9 +417,7 @@ final class SnapshotChange {
     final long refcountOffset = tableOffset;
     allocator.close(); // what was counted ahead is given back before counts are copied
     file.write(snapshotsOffset, table);
-    ByteBuffer raw = Header.bigEndian(8 * l1.length);
-    raw.asLongBuffer().put(l1);
-    file.write(l1Offset, raw);
+    MappingTables.writeL1(file, l1Offset, l1);
     writeBlocks();
     writeRefcountTable(refcountOffset);
     file.sync();

@@ -12,7 +12,9 @@ import org.junit.jupiter.api.Test;
 /// of [#HEAP], in bounded time. `-Dhostile.seconds=N` for longer, `-Dseed=N` to begin elsewhere:
 /// the seed that fails is printed, and is the first one then.
 class MutatedImageTest {
-  private static final String HEAP = "-Xmx64m";
+  /// An L1 table has 32 MiB at most, and a change of snapshots holds four of them and what the open
+  /// image has.
+  private static final String HEAP = "-Xmx256m";
   private static final long SEED = Long.getLong("seed", 1L);
   private static final long SECONDS = Long.getLong("hostile.seconds", 6L);
 
