@@ -15,6 +15,7 @@ class MutatedImageTest {
   /// An L1 table has 32 MiB at most, and a change of snapshots holds four of them and what the open
   /// image has.
   private static final String HEAP = "-Xmx256m";
+
   private static final long SEED = Long.getLong("seed", 1L);
   private static final long SECONDS = Long.getLong("hostile.seconds", 6L);
 
