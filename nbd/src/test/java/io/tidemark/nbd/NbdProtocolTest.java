@@ -91,7 +91,6 @@ class NbdProtocolTest {
         "driver=nbd,path=/x,tls-creds=t",
         "driver=raw,file.filename=nbd:host",
         "driver=raw,file.filename=nbd:host:70000",
-        "driver=raw,file.filename=nbd+vsock://2/x",
         "driver=raw,file.filename=nbd+vsock://2/x"
       })
   void refusesWhatItCannotReach(String options) {

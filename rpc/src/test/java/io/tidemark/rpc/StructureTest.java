@@ -178,6 +178,11 @@ class StructureTest {
     if (type == String.class) {
       return "abcdefghij".substring(random.nextInt(10));
     }
+    if (type == ByteBuffer.class) {
+      byte[] bytes = new byte[random.nextInt(9)];
+      random.nextBytes(bytes);
+      return ByteBuffer.wrap(bytes);
+    }
     if (type == UUID.class) {
       return new UUID(random.nextLong(), random.nextLong());
     }
