@@ -96,9 +96,25 @@ class Qcow2DifferentialIT {
     void run() throws Exception {
       create();
       qemuWrites();
+      mendWhatQemuBroke();
       List<byte[]> snapshots = weRead();
       weWrite();
       snapshotsAre(snapshots);
+    }
+
+    /// qemu-io 7.2 can leave a compressed cluster in one that is not shared yet, and finds that
+    /// itself: so do we, and as often.
+    private void mendWhatQemuBroke() throws IOException {
+      Tool.Result theirs = qemuImg.run("check", "-f", "qcow2", image);
+      if (theirs.exit() == 0) {
+        return;
+      }
+      try (FormatNode node = open(OpenOptions.reading())) {
+        CheckResult ours = ((Qcow2Image) node).check();
+        assertThat(theirs.text()).contains(ours.findings());
+        assertThat(ours.corruptions() + ours.checkErrors() + ours.leaks()).isPositive();
+      }
+      ok(qemuImg, List.of("check", "-q", "-r", "all", image));
     }
 
     private void create() {
