@@ -402,6 +402,14 @@ record Header(
         if (type == Extension.END) {
           return at;
         }
+        if (type == Extension.BACKING_FORMAT
+            && Integer.compareUnsigned(length, MAX_BACKING_FORMAT) > 0) {
+          throw corrupt(
+              "backing format of "
+                  + Integer.toUnsignedString(length)
+                  + " bytes, at most "
+                  + MAX_BACKING_FORMAT);
+        }
         if (length < 0 || length > end - at - 8) {
           throw corrupt(
               "header extension 0x"
