@@ -119,6 +119,7 @@ class HotplugTest {
       guest.write(1 << 20, ByteBuffer.wrap(bytes(1 << 20, 2)));
       guest.write(2 << 20, ByteBuffer.wrap(bytes(65536, 3)));
     }
+    rig.statuses.await("threshold vda 1048576 "); // told by another thread than the writer's
     domain.setWriteThreshold("vda", 0);
     domain.stop();
     assertThat(rig.statuses.all())

@@ -78,9 +78,13 @@ final class Rig {
     }
 
     synchronized void await(String jobId, DriverJobStatus status) {
-      String wanted = jobId + " " + status;
+      await(jobId + " " + status);
+    }
+
+    /// Waits for a line that begins so.
+    synchronized void await(String wanted) {
       long end = System.nanoTime() + PATIENCE_NANOS;
-      while (!heard.contains(wanted)) {
+      while (heard.stream().noneMatch(line -> line.startsWith(wanted))) {
         long left = (end - System.nanoTime()) / 1_000_000;
         if (left <= 0) {
           throw new AssertionError("waited for " + wanted + ", heard " + heard);
