@@ -9,7 +9,6 @@ module io.tidemark.cli {
   requires io.tidemark.daemon;
   requires io.tidemark.rpc;
   requires info.picocli;
-  requires tools.jackson.databind;
   requires org.slf4j;
 
   exports io.tidemark.cli;

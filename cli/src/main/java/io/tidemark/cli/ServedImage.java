@@ -14,6 +14,7 @@ import io.tidemark.block.ImageOpener;
 import io.tidemark.block.ImageSource;
 import io.tidemark.block.OpenOptions;
 import io.tidemark.block.SnapshotStore;
+import io.tidemark.block.UnsupportedImageException;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -50,7 +51,7 @@ final class ServedImage implements AutoCloseable {
             image
                 .snapshots()
                 .orElseThrow(() ->
-                    new io.tidemark.block.UnsupportedImageException(
+                    new UnsupportedImageException(
                         image.name() + ": format " + image.format() + " has no snapshots"));
         disk = snapshots.view(snapshot.get());
       }
@@ -118,8 +119,7 @@ final class ServedImage implements AutoCloseable {
     return drive;
   }
 
-  /// A bitmap to offer with the image, from it or from the image beneath (where `-s` put an empty
-  /// one above); empty when there is none of that name.
+  /// A bitmap of the image to offer with it; empty when there is none of that name.
   Optional<DirtyBitmap> bitmap(String name) {
     return bitmaps.stream().filter(bitmap -> bitmap.name().equals(name)).findFirst();
   }

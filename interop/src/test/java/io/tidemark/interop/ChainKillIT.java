@@ -9,11 +9,9 @@ import io.tidemark.testkit.Tool;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.SplittableRandom;
-import java.util.concurrent.locks.LockSupport;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.junit.jupiter.api.AfterEach;
@@ -76,11 +74,17 @@ class ChainKillIT {
       int mibPerSecond = random.nextBoolean() ? 25 : 0;
       List<Path> after = begin(round % 4, before, delete, mibPerSecond);
       boolean pivots = round % 4 == 0;
-      var pivot = Thread.ofVirtual().start(() -> pivotWhenReady(pivots));
-      pauseMillis(random.nextInt(500));
+      var pivot =
+          Thread.ofVirtual()
+              .start(() -> {
+                if (pivots) {
+                  Kills.pivotWhenReady(virsh, DOMAIN);
+                }
+              });
+      Kills.pauseMillis(random.nextInt(500));
       daemon.kill();
       daemon.start();
-      join(pivot);
+      Kills.join(pivot);
       guest.awaitProgress(1);
       guest.assertDiskHoldsAllAcknowledged();
       List<Path> now = chain();
@@ -144,30 +148,6 @@ class ChainKillIT {
     }
     virsh.ok(words.toArray());
     return after;
-  }
-
-  private void pivotWhenReady(boolean wanted) {
-    // Until the kill takes the daemon away; its errors are what is expected then.
-    while (wanted && virsh.run("blockjob", DOMAIN, "vda", "--info").exit() == 0) {
-      if (virsh.run("blockjob", DOMAIN, "vda", "--pivot").exit() == 0) {
-        return;
-      }
-    }
-  }
-
-  private static void join(Thread thread) {
-    try {
-      assertThat(thread.join(Duration.ofMinutes(1))).isTrue();
-    } catch (InterruptedException e) {
-      Thread.currentThread().interrupt();
-    }
-  }
-
-  private static void pauseMillis(int millis) {
-    long end = System.nanoTime() + Duration.ofMillis(millis).toNanos();
-    for (long left = end - System.nanoTime(); left > 0; left = end - System.nanoTime()) {
-      LockSupport.parkNanos(left); // the moment of the kill is what is random, not waited for
-    }
   }
 
   /// The disk's chain as clients see it.

@@ -12,7 +12,6 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
 import java.util.SplittableRandom;
-import java.util.concurrent.locks.LockSupport;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -96,10 +95,10 @@ class KillIT {
           "qcow2",
           "--bandwidth",
           mibPerSecond);
-      var pivot = Thread.ofVirtual().start(() -> pivotWhenReady());
-      pauseMillis(random.nextInt(600));
+      var pivot = Thread.ofVirtual().start(() -> Kills.pivotWhenReady(virsh, DOMAIN));
+      Kills.pauseMillis(random.nextInt(600));
       killAndStart();
-      join(pivot);
+      Kills.join(pivot);
       guest.awaitProgress(1);
       guest.assertDiskHoldsAllAcknowledged();
       Path after = source();
@@ -126,7 +125,7 @@ class KillIT {
       guest.awaitProgress(1 + random.nextInt(500));
       long notBefore = guest.proof().acknowledged();
       virsh.ok("backup-begin", DOMAIN, backupXml(target, ""), checkpointXml(checkpoint));
-      pauseMillis(random.nextInt(120));
+      Kills.pauseMillis(random.nextInt(120));
       killAndStart();
       guest.awaitProgress(1);
       guest.assertDiskHoldsAllAcknowledged();
@@ -159,30 +158,6 @@ class KillIT {
   private void killAndStart() throws IOException {
     daemon.kill();
     daemon.start();
-  }
-
-  private void pivotWhenReady() {
-    // Until the kill takes the daemon away; its errors are what is expected then.
-    while (virsh.run("blockjob", DOMAIN, "vda", "--info").exit() == 0) {
-      if (virsh.run("blockjob", DOMAIN, "vda", "--pivot").exit() == 0) {
-        return;
-      }
-    }
-  }
-
-  private static void join(Thread thread) {
-    try {
-      assertThat(thread.join(Duration.ofMinutes(1))).isTrue();
-    } catch (InterruptedException e) {
-      Thread.currentThread().interrupt();
-    }
-  }
-
-  private static void pauseMillis(int millis) {
-    long end = System.nanoTime() + Duration.ofMillis(millis).toNanos();
-    for (long left = end - System.nanoTime(); left > 0; left = end - System.nanoTime()) {
-      LockSupport.parkNanos(left); // the moment of the kill is what is random, not waited for
-    }
   }
 
   /// Where the guest's disk lies now.

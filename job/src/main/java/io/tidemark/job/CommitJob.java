@@ -41,11 +41,6 @@ public final class CommitJob extends LayerJob {
   }
 
   @Override
-  long length() {
-    return options.top().virtualSize();
-  }
-
-  @Override
   boolean guestWritesTarget() {
     return false;
   }

@@ -62,9 +62,6 @@ abstract class LayerJob extends Job {
   /// The layer that is written.
   abstract BlockNode target();
 
-  /// Bytes of the disk to go over.
-  abstract long length();
-
   /// Brings the target to the size it needs. Called once, before anything is moved.
   abstract void prepare() throws BlockException;
 
@@ -73,6 +70,11 @@ abstract class LayerJob extends Job {
 
   /// The node to read what is moved from.
   abstract BlockNode source();
+
+  /// Bytes of the disk to go over.
+  private long length() {
+    return source().virtualSize();
+  }
 
   /// Whether the guest may write the target beside the job.
   abstract boolean guestWritesTarget();

@@ -39,11 +39,6 @@ public final class StreamJob extends LayerJob {
   }
 
   @Override
-  long length() {
-    return options.top().virtualSize();
-  }
-
-  @Override
   boolean guestWritesTarget() {
     return true;
   }
