@@ -12,13 +12,8 @@ import org.jspecify.annotations.Nullable;
 ///
 /// Any thread may read; attaching and detaching happen while no request runs.
 final class Backing {
-  private volatile boolean recorded;
+  private volatile boolean recorded; // whether the image names a backing file
   private volatile @Nullable BlockNode node; // null: none attached
-
-  /// @param recorded whether the image names a backing file
-  Backing(boolean recorded) {
-    this.recorded = recorded;
-  }
 
   /// The image names a backing file from now on, or none.
   void record(boolean named) {

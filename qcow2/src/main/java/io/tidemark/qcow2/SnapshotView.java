@@ -33,10 +33,8 @@ final class SnapshotView implements BlockNode {
       Qcow2Image image,
       Gate gate,
       InFlight<List<MappingTables.Freed>> inFlight,
-      HostFile file,
-      Header header,
+      OpenImage now,
       SnapshotTable.Entry entry,
-      Allocator allocator,
       Backing backing)
       throws BlockException {
     this.image = image;
@@ -44,6 +42,8 @@ final class SnapshotView implements BlockNode {
     this.inFlight = inFlight;
     this.entry = entry;
     this.backing = backing;
+    HostFile file = now.file;
+    Header header = now.header.now();
     long size = entry.snapshot().virtualSize();
     if (size < 0 || header.geometry().l1EntriesFor(size) > entry.l1Entries()) {
       throw new UnsupportedImageException(
@@ -57,8 +57,7 @@ final class SnapshotView implements BlockNode {
               + " bytes");
     }
     long[] l1 = MappingTables.readL1(file, entry.l1Offset(), entry.l1Entries());
-    var tables =
-        new MappingTables(file, header, l1, allocator, new MetadataClusters(new long[0]), true);
+    var tables = new MappingTables(file, header, l1, now.allocator, MetadataClusters.NONE, true);
     this.compressed = new CompressedReads(file, header);
     this.reads = new GuestReads(file, file, header, tables, backing, compressed);
   }

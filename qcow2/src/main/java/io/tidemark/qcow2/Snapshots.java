@@ -41,24 +41,23 @@ final class Snapshots implements SnapshotStore {
           image.name() + ": snapshot name of " + length + " bytes, at most " + MAX_NAME);
     }
     var made = new ArrayList<InternalSnapshot>();
-    image.requireSound();
     image.reorganise(
         false,
-        parts -> {
-          Header now = parts.header().now();
-          refuseDataFile(now);
+        now -> {
+          Header header = now.header.now();
+          refuseDataFile(header);
           var snapshot =
               new InternalSnapshot(
-                  nextId(parts.snapshots()),
+                  nextId(now.snapshots),
                   name,
                   date,
                   Duration.ZERO,
                   0,
-                  now.virtualSize(),
+                  header.virtualSize(),
                   OptionalLong.empty());
-          var entries = new ArrayList<>(parts.snapshots().entries());
-          entries.add(SnapshotTable.entry(now.l1Offset(), now.l1Entries(), snapshot));
-          var change = new SnapshotChange(parts.file(), parts.header(), parts.allocator());
+          var entries = new ArrayList<>(now.snapshots.entries());
+          entries.add(SnapshotTable.entry(header.l1Offset(), header.l1Entries(), snapshot));
+          var change = new SnapshotChange(now.file, now.header, now.allocator);
           change.create(entries);
           made.add(snapshot);
           return change.replaced();
@@ -68,32 +67,30 @@ final class Snapshots implements SnapshotStore {
 
   @Override
   public void delete(String idOrName) throws BlockException {
-    image.requireSound();
     image.reorganise(
         false,
-        parts -> {
-          refuseDataFile(parts.header().now());
-          SnapshotTable.Entry gone = find(parts.snapshots(), idOrName);
-          var entries = new ArrayList<>(parts.snapshots().entries());
+        now -> {
+          refuseDataFile(now.header.now());
+          SnapshotTable.Entry gone = find(now.snapshots, idOrName);
+          var entries = new ArrayList<>(now.snapshots.entries());
           entries.remove(entries.indexOf(gone));
-          var change = new SnapshotChange(parts.file(), parts.header(), parts.allocator());
+          var change = new SnapshotChange(now.file, now.header, now.allocator);
           change.delete(gone, entries);
-          return punched(parts, change);
+          return punched(now, change);
         });
   }
 
   @Override
   public void apply(String idOrName) throws BlockException {
     find(image.snapshotTable(), idOrName);
-    image.requireSound();
     image.reorganise(
         true,
-        parts -> {
-          refuseDataFile(parts.header().now());
-          SnapshotTable.Entry entry = find(parts.snapshots(), idOrName);
-          var change = new SnapshotChange(parts.file(), parts.header(), parts.allocator());
-          change.apply(entry, entry.snapshot().virtualSize(), parts.snapshots().entries());
-          return punched(parts, change);
+        now -> {
+          refuseDataFile(now.header.now());
+          SnapshotTable.Entry entry = find(now.snapshots, idOrName);
+          var change = new SnapshotChange(now.file, now.header, now.allocator);
+          change.apply(entry, entry.snapshot().virtualSize(), now.snapshots.entries());
+          return punched(now, change);
         });
   }
 
@@ -102,10 +99,10 @@ final class Snapshots implements SnapshotStore {
     return image.view(find(image.snapshotTable(), idOrName));
   }
 
-  private static List<MappingTables.Freed> punched(Qcow2Image.Parts parts, SnapshotChange change) {
-    int bits = parts.header().now().geometry().clusterBits();
+  private static List<MappingTables.Freed> punched(OpenImage now, SnapshotChange change) {
+    int bits = now.header.now().geometry().clusterBits();
     for (MappingTables.Freed run : change.freed()) {
-      parts.file().punch(run.first() << bits, run.count() << bits);
+      now.file.punch(run.first() << bits, run.count() << bits);
     }
     return change.replaced();
   }

@@ -53,8 +53,7 @@ class CrashOrderTest {
   }
 
   private static Qcow2Image open(
-      BlockNode file, boolean backed, Optional<Qcow2Image.LogPlace> log, Random random)
-      throws BlockException {
+      BlockNode file, boolean backed, Optional<LogPlace> log, Random random) throws BlockException {
     var durability = random.nextBoolean() ? Durability.ACKNOWLEDGED : Durability.FLUSHED;
     var image =
         Qcow2Image.open(
@@ -68,9 +67,9 @@ class CrashOrderTest {
     return image;
   }
 
-  private Optional<Qcow2Image.LogPlace> log(long seed, String boot) {
+  private Optional<LogPlace> log(long seed, String boot) {
     var identity = new ChangeLog.Identity(boot, 1, seed, 3);
-    return Optional.of(new Qcow2Image.LogPlace(identity.logIn(runDir), identity));
+    return Optional.of(new LogPlace(identity.logIn(runDir), identity));
   }
 
   private static CrashingFile create(long seed, Random random, boolean backed)
@@ -111,7 +110,7 @@ class CrashOrderTest {
     boolean backed = random.nextBoolean();
     boolean logged = random.nextInt(3) == 0;
     CrashingFile file = create(seed, random, backed);
-    Optional<Qcow2Image.LogPlace> log = logged ? log(seed, BOOT) : Optional.empty();
+    Optional<LogPlace> log = logged ? log(seed, BOOT) : Optional.empty();
     Qcow2Image image = open(file, backed, log, random);
     ModelDisk model = ModelDisk.of(image);
     file.cutPowerAt(cut);
@@ -123,7 +122,7 @@ class CrashOrderTest {
 
     for (int i = 0; i < 3; i++) {
       CrashingFile left = file.crash(seed * 3 + i);
-      Optional<Qcow2Image.LogPlace> nextBoot =
+      Optional<LogPlace> nextBoot =
           logged ? log(seed, "ffeeddccbbaa99887766554433221100") : Optional.empty();
       if (logged && i > 0) {
         nextBoot = Optional.empty(); // the first one removed the log
@@ -152,7 +151,7 @@ class CrashOrderTest {
     boolean backed = random.nextBoolean();
     boolean logged = random.nextInt(4) != 0;
     CrashingFile file = create(seed, random, backed);
-    Optional<Qcow2Image.LogPlace> log = logged ? log(seed, BOOT) : Optional.empty();
+    Optional<LogPlace> log = logged ? log(seed, BOOT) : Optional.empty();
     random.nextInt();
     Qcow2Image image = Qcow2Image.open(file, OpenOptions.readWrite(), Durability.ACKNOWLEDGED, log);
     if (backed) {
@@ -321,7 +320,7 @@ class CrashOrderTest {
   void goesOnWithoutALogWhenTheRunDirTakesNone() throws Exception {
     CrashingFile file = create(1, new Random(1), false);
     var identity = new ChangeLog.Identity(BOOT, 1, 2, 3);
-    var nowhere = Optional.of(new Qcow2Image.LogPlace(runDir.resolve("missing/x.log"), identity));
+    var nowhere = Optional.of(new LogPlace(runDir.resolve("missing/x.log"), identity));
     var image = Qcow2Image.open(file, OpenOptions.readWrite(), Durability.ACKNOWLEDGED, nowhere);
     image.write(100, ByteBuffer.wrap(new byte[] {1, 2, 3}));
     try (var after = Qcow2Image.open(file.copy(), OpenOptions.reading())) {

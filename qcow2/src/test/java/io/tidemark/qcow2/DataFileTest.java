@@ -139,7 +139,7 @@ class DataFileTest {
     var data = new CrashingFile(seed + 1);
     CrashingFile file = create(seed, data, 300 * 1024, options(random));
     var identity = new ChangeLog.Identity("00112233445566778899aabbccddeeff", 1, seed, 3);
-    var log = Optional.of(new Qcow2Image.LogPlace(identity.logIn(runDir), identity));
+    var log = Optional.of(new LogPlace(identity.logIn(runDir), identity));
     for (int round = 0; round < 3; round++) {
       var image = logged(file, data, log);
       var model = ModelDisk.of(image);
@@ -158,16 +158,10 @@ class DataFileTest {
     }
   }
 
-  private static Qcow2Image logged(
-      CrashingFile file, CrashingFile data, Optional<Qcow2Image.LogPlace> log)
+  private static Qcow2Image logged(CrashingFile file, CrashingFile data, Optional<LogPlace> log)
       throws BlockException {
     return Qcow2Image.open(
-        file,
-        Optional.of(data),
-        OpenOptions.readWrite(),
-        Durability.ACKNOWLEDGED,
-        log,
-        new InFlight<>());
+        file, Optional.of(data), OpenOptions.readWrite(), Durability.ACKNOWLEDGED, log);
   }
 
   @Test

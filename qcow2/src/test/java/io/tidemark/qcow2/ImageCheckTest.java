@@ -33,7 +33,7 @@ class ImageCheckTest {
   /// The refcount of a cluster, in an image with one refcount block of 16 bits.
   private static void setCount(CrashingFile file, int cluster, int count) throws BlockException {
     Header header = Header.parse(new HostFile(file));
-    var counts = new Refcounts(new HostFile(file), header, new MetadataClusters(new long[0]));
+    var counts = new Refcounts(new HostFile(file), header, MetadataClusters.NONE);
     file.write(counts.table()[0] + 2L * cluster, Header.bigEndian(2).putShort(0, (short) count));
   }
 

@@ -42,7 +42,7 @@ class RepairTest {
   /// Overwrites refcounts, and flips copied flags of the active L1 table.
   private static void breakCounts(CrashingFile file, Random random) throws BlockException {
     Header header = Header.parse(new HostFile(file));
-    var counts = new Refcounts(new HostFile(file), header, new MetadataClusters(new long[0]));
+    var counts = new Refcounts(new HostFile(file), header, MetadataClusters.NONE);
     long clusters = header.geometry().clusters(file.virtualSize());
     for (int i = 0; i < 4; i++) {
       long cluster = random.nextLong(clusters);
@@ -141,7 +141,7 @@ class RepairTest {
     var random = new Random(1);
     CrashingFile file = image(1, random);
     Header header = Header.parse(new HostFile(file));
-    var counts = new Refcounts(new HostFile(file), header, new MetadataClusters(new long[0]));
+    var counts = new Refcounts(new HostFile(file), header, MetadataClusters.NONE);
     ByteBuffer block = counts.blockCopy(0);
     int order = header.geometry().refcountOrder();
     Refcounts.set(block, 0, order, 2); // the header

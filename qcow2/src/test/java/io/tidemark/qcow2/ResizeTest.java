@@ -83,10 +83,10 @@ class ResizeTest {
             "extended_l2", extended ? "on" : "off");
     CrashingFile file = create(200 * 1024, backed, options);
     boolean logged = random.nextBoolean();
-    Optional<Qcow2Image.LogPlace> log = Optional.empty();
+    Optional<LogPlace> log = Optional.empty();
     if (logged) {
       var identity = new ChangeLog.Identity("00112233445566778899aabbccddeeff", 1, seed, 3);
-      log = Optional.of(new Qcow2Image.LogPlace(identity.logIn(runDir), identity));
+      log = Optional.of(new LogPlace(identity.logIn(runDir), identity));
     }
     var durability = logged ? Durability.ACKNOWLEDGED : Durability.FLUSHED;
     var image = Qcow2Image.open(file, OpenOptions.readWrite(), durability, log);

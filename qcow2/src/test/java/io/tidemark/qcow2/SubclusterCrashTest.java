@@ -102,9 +102,9 @@ class SubclusterCrashTest {
     }
   }
 
-  private static Optional<Qcow2Image.LogPlace> log(Path dir, long seed, String boot) {
+  private static Optional<LogPlace> log(Path dir, long seed, String boot) {
     var identity = new ChangeLog.Identity(boot.repeat(16), 1, seed, 3);
-    return Optional.of(new Qcow2Image.LogPlace(identity.logIn(dir), identity));
+    return Optional.of(new LogPlace(identity.logIn(dir), identity));
   }
 
   private static void sound(Qcow2Image image, long cut) throws BlockException {
