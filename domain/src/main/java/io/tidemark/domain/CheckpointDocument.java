@@ -2,8 +2,9 @@
 package io.tidemark.domain;
 
 import java.util.ArrayList;
-import java.util.HashSet;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 
@@ -14,27 +15,38 @@ import java.util.Set;
 ///
 /// @param parent empty for a root
 /// @param creationTime seconds since the epoch
-/// @param domain inactive form of the domain at that moment
+/// @param domain inactive form of the domain at that moment, with its secrets; empty when the client
+///   that redefined the checkpoint gave none
 record CheckpointDocument(
     String name,
     String description,
     Optional<String> parent,
     long creationTime,
     List<Disk> disks,
-    XmlElement domain)
+    Optional<XmlElement> domain)
     implements Moment {
-  /// @param bitmap whether the disk has one, named as the checkpoint
-  record Disk(String target, boolean bitmap) {}
+  /// @param target of a redefined checkpoint without a domain: whatever the client calls it
+  /// @param bitmap its name; empty when the disk has none
+  record Disk(String target, Optional<String> bitmap) {}
 
   /// What a client asks for.
   ///
   /// @param name absent: made from the time
   /// @param disks absent: all that can
-  record Request(Optional<String> name, String description, Optional<List<RequestedDisk>> disks) {}
+  /// @param past only looked at when a checkpoint is redefined
+  record Request(
+      Optional<String> name, String description, Optional<List<RequestedDisk>> disks, Past past) {}
+
+  /// What a document says of a checkpoint that was there before.
+  record Past(Optional<Long> creationTime, Optional<String> parent, Optional<XmlElement> domain) {}
 
   /// @param name target or path
   /// @param bitmapName as given, absent when not
-  record RequestedDisk(String name, boolean bitmap, Optional<String> bitmapName) {}
+  record RequestedDisk(String name, boolean bitmap, Optional<String> bitmapName) {
+    Optional<String> bitmapOr(String checkpoint) {
+      return bitmap ? bitmapName.or(() -> Optional.of(checkpoint)) : Optional.empty();
+    }
+  }
 
   /// Layout of the stored document.
   static final int VERSION = 1;
@@ -51,7 +63,7 @@ record CheckpointDocument(
     Optional<String> name = root.child("name").map(XmlElement::text);
     schema.requireChild(name.isEmpty() || isName(name.get()), "name");
     String time = root.childText("creationTime");
-    schema.requireChild(time.isEmpty() || time.matches("[0-9]{1,19}"), "creationTime");
+    schema.requireChild(time.isEmpty() || time.matches("[0-9]{1,18}"), "creationTime");
     Optional<List<RequestedDisk>> disks = Optional.empty();
     Optional<XmlElement> list = root.child("disks");
     if (list.isPresent()) {
@@ -62,7 +74,14 @@ record CheckpointDocument(
       }
       disks = Optional.of(requested);
     }
-    return new Request(name, root.childText("description"), disks);
+    Past past =
+        new Past(
+            time.isEmpty() ? Optional.empty() : Optional.of(Long.parseLong(time)),
+            root.child("parent")
+                .map(parent -> parent.childText("name"))
+                .filter(parent -> !parent.isEmpty()),
+            root.child("domain"));
+    return new Request(name, root.childText("description"), disks, past);
   }
 
   private static RequestedDisk disk(XmlElement disk, SchemaCheck schema) throws LibvirtException {
@@ -81,50 +100,62 @@ record CheckpointDocument(
     return name.matches("[A-Za-z0-9_-][A-Za-z0-9_.-]*");
   }
 
-  /// Which disks get a bitmap, in the domain's order; refuses what libvirt refuses.
+  /// Which disks of a running domain get a bitmap, in the domain's order; refuses what libvirt
+  /// refuses.
   static List<Disk> align(Request request, String name, Live live) throws LibvirtException {
-    Set<String> selected = new HashSet<>();
-    if (request.disks().isPresent()) {
-      Set<String> named = new HashSet<>();
-      for (RequestedDisk asked : request.disks().get()) {
-        LiveDisk disk =
-            live.find(asked.name())
-                .orElseThrow(() ->
-                    ErrorCode.CONFIG_UNSUPPORTED.in(
-                        ErrorDomain.DOMAIN_CHECKPOINT,
-                        "no disk named '%s'".formatted(asked.name())));
-        if (!named.add(disk.target())) {
-          throw ErrorCode.CONFIG_UNSUPPORTED.in(
-              ErrorDomain.DOMAIN_CHECKPOINT, "disk '%s' specified twice".formatted(disk.target()));
-        }
-        if (asked.bitmap()) {
-          selected.add(disk.target());
-        }
-        if (asked.bitmapName().filter(given -> !given.equals(name)).isPresent()) {
-          throw ErrorCode.CONFIG_UNSUPPORTED.because(
-              "bitmap for disk '%s' must match checkpoint name '%s'"
-                  .formatted(disk.target(), name));
-        }
+    List<Disk> disks =
+        align(request, name, live.disks().stream().map(LiveDisk::element).toList());
+    for (Disk aligned : disks) {
+      if (aligned.bitmap().isEmpty()) {
+        continue;
       }
-    } else {
-      live.disks().stream()
-          .filter(disk -> disk.hasMedium() && !disk.element().readOnly())
-          .forEach(disk -> selected.add(disk.target()));
-    }
-    List<Disk> disks = new ArrayList<>();
-    for (LiveDisk disk : live.disks()) {
-      boolean bitmap = selected.contains(disk.target());
-      if (bitmap) {
-        BlockJobs.checkSupported(disk);
+      if (!aligned.bitmap().get().equals(name)) {
+        throw ErrorCode.CONFIG_UNSUPPORTED.because(
+            "bitmap for disk '%s' must match checkpoint name '%s'"
+                .formatted(aligned.target(), name));
       }
-      if (bitmap && (!disk.hasMedium() || !disk.active().format().equals("qcow2"))) {
+      LiveDisk disk = live.disk(aligned.target());
+      BlockJobs.checkSupported(disk);
+      if (!disk.hasMedium() || !disk.active().format().equals("qcow2")) {
         throw ErrorCode.CONFIG_UNSUPPORTED.because(
             "checkpoint for disk %s unsupported for storage type %s"
                 .formatted(disk.target(), disk.hasMedium() ? disk.active().format() : "none"));
       }
-      disks.add(new Disk(disk.target(), bitmap));
     }
     return disks;
+  }
+
+  /// The disks of a document in the order of its domain, with libvirt's defaults.
+  static List<Disk> align(Request request, String name, List<DiskElement> domain)
+      throws LibvirtException {
+    if (domain.isEmpty()) {
+      throw unsupported("domain must have at least one disk to perform checkpoints");
+    }
+    Map<String, Optional<String>> bitmaps = new HashMap<>();
+    for (RequestedDisk asked : request.disks().orElse(List.of())) {
+      String target =
+          domain.stream()
+              .filter(disk -> disk.isCalled(asked.name()))
+              .findFirst()
+              .orElseThrow(() -> unsupported("no disk named '%s'".formatted(asked.name())))
+              .target();
+      if (bitmaps.put(target, asked.bitmapOr(name)) != null) {
+        throw unsupported("disk '%s' specified twice".formatted(target));
+      }
+    }
+    List<Disk> disks = new ArrayList<>();
+    for (DiskElement disk : domain) {
+      Optional<String> unlisted =
+          request.disks().isEmpty() && disk.source().isPresent() && !disk.readOnly()
+              ? Optional.of(name)
+              : Optional.empty();
+      disks.add(new Disk(disk.target(), bitmaps.getOrDefault(disk.target(), unlisted)));
+    }
+    return disks;
+  }
+
+  private static LibvirtException unsupported(String why) {
+    return ErrorCode.CONFIG_UNSUPPORTED.in(ErrorDomain.DOMAIN_CHECKPOINT, why);
   }
 
   CheckpointDocument withParent(Optional<String> other) {
@@ -132,13 +163,14 @@ record CheckpointDocument(
   }
 
   List<String> bitmapTargets() {
-    return disks.stream().filter(Disk::bitmap).map(Disk::target).toList();
+    return disks.stream().filter(disk -> disk.bitmap().isPresent()).map(Disk::target).toList();
   }
 
   /// The document as clients see it.
   ///
+  /// @param shownDomain what is shown of [#domain]
   /// @param sizes bytes by disk, for those that have one to show
-  XmlElement toXml(boolean withDomain, java.util.Map<String, Long> sizes) {
+  XmlElement toXml(Optional<XmlElement> shownDomain, Map<String, Long> sizes) {
     XmlElement root = new XmlElement("domaincheckpoint");
     root.add("name", name);
     if (!description.isEmpty()) {
@@ -152,25 +184,21 @@ record CheckpointDocument(
         XmlElement element =
             list.add("disk")
                 .attribute("name", disk.target())
-                .attribute("checkpoint", disk.bitmap() ? "bitmap" : "no");
-        if (disk.bitmap()) {
-          element.attribute("bitmap", name);
-        }
+                .attribute("checkpoint", disk.bitmap().isPresent() ? "bitmap" : "no");
+        disk.bitmap().ifPresent(bitmap -> element.attribute("bitmap", bitmap));
         Long size = sizes.get(disk.target());
         if (size != null) {
           element.attribute("size", size);
         }
       }
     }
-    if (withDomain) {
-      root.add(domain.copy());
-    }
+    shownDomain.ifPresent(found -> root.add(found.copy()));
     return root;
   }
 
   String stored() {
     return Xml.write(
-        new XmlElement(STORED).attribute("version", VERSION).add(toXml(true, java.util.Map.of())));
+        new XmlElement(STORED).attribute("version", VERSION).add(toXml(domain, Map.of())));
   }
 
   static CheckpointDocument ofStored(String xml) throws LibvirtException {
@@ -189,7 +217,7 @@ record CheckpointDocument(
           root.child("parent").map(parent -> parent.childText("name")),
           Long.parseLong(root.childText("creationTime")),
           root.child("disks").map(CheckpointDocument::storedDisks).orElse(List.of()),
-          root.child("domain").orElseThrow());
+          root.child("domain"));
     } catch (IllegalArgumentException | java.util.NoSuchElementException e) {
       throw new LibvirtException(
           ErrorCode.INTERNAL_ERROR,
@@ -202,7 +230,12 @@ record CheckpointDocument(
   private static List<Disk> storedDisks(XmlElement disks) {
     return disks.children("disk").stream()
         .map(
-            disk -> new Disk(disk.attribute("name"), disk.attribute("checkpoint").equals("bitmap")))
+            disk ->
+                new Disk(
+                    disk.attribute("name"),
+                    disk.attribute("checkpoint").equals("bitmap")
+                        ? Optional.of(disk.attribute("bitmap"))
+                        : Optional.empty()))
         .toList();
   }
 }

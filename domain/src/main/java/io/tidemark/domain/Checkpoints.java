@@ -12,6 +12,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import org.jspecify.annotations.Nullable;
 
 /// Checkpoints of one domain. Every method is called with the domain's lock held.
 ///
@@ -42,6 +43,8 @@ final class Checkpoints {
   private final MomentTree<CheckpointDocument> tree = new MomentTree<>();
   private final DomainLife domain;
   private final DomainContext context;
+  // Null until it is asked for, see current(), and when there is none.
+  private @Nullable String current;
 
   Checkpoints(DomainLife domain, DomainContext context) {
     this.domain = domain;
@@ -66,6 +69,70 @@ final class Checkpoints {
       throw ErrorCode.OPERATION_FAILED.in(
           ErrorDomain.DOMAIN, "domain moment %s already exists".formatted(name));
     }
+    checkRoom(name);
+    return new CheckpointDocument(
+        name,
+        request.description(),
+        current().map(CheckpointDocument::name),
+        now,
+        disks,
+        Optional.of(session.live().definition().root().copy()));
+  }
+
+  /// The one that the next checkpoint comes after. Not kept over a restart of the daemon: then it
+  /// is the leaf that was made last.
+  private Optional<CheckpointDocument> current() {
+    if (current == null) {
+      current = tree.current().map(CheckpointDocument::name).orElse(null);
+    }
+    return Optional.ofNullable(current).flatMap(tree::find);
+  }
+
+  /// virDomainCheckpointCreateXML with REDEFINE: remembers a checkpoint that is already in the
+  /// images, or changes what is remembered of it. Bitmaps are neither made nor removed.
+  ///
+  /// @param validate REDEFINE_VALIDATE: each disk must have the bitmap, in order
+  /// @return its name
+  String redefine(CheckpointDocument.Request request, boolean validate) throws LibvirtException {
+    CheckpointDocument document = new CheckpointRedefinition(domain, context, tree).check(request);
+    if (validate) {
+      checkBitmaps(document, domain.requireActive());
+    }
+    boolean known = tree.find(document.name()).isPresent();
+    if (!known) {
+      checkRoom(document.name());
+    }
+    boolean next =
+        !known && current().map(CheckpointDocument::name).equals(document.parent()); // libvirt
+    try {
+      putDocument(document);
+    } catch (IOException e) {
+      throw notSaved(document.name(), e);
+    }
+    tree.put(document);
+    if (next) {
+      current = document.name();
+    }
+    return document.name();
+  }
+
+  private void checkBitmaps(CheckpointDocument document, Session session) throws LibvirtException {
+    for (String target : document.bitmapTargets()) {
+      Optional<LiveDisk> disk =
+          session.live().disks().stream().filter(one -> one.target().equals(target)).findFirst();
+      if (disk.isPresent()
+          && domain
+              .upkeep()
+              .bitmap(session, disk.get(), document.name())
+              .filter(bitmap -> !bitmap.inconsistent() && bitmap.recording())
+              .isEmpty()) {
+        throw ErrorCode.CHECKPOINT_INCONSISTENT.because(
+            "missing or broken bitmap '%s' for disk '%s'".formatted(document.name(), target));
+      }
+    }
+  }
+
+  private void checkRoom(String name) throws LibvirtException {
     if (name.length() > MAX_NAME_BYTES) {
       throw ErrorCode.INTERNAL_ERROR.because(
           "unable to save metadata for checkpoint " + name); // longer than a file name may be
@@ -74,13 +141,21 @@ final class Checkpoints {
       throw ErrorCode.OPERATION_FAILED.because(
           "domain has %d checkpoints, limit is %d".formatted(tree.size(), MAX_CHECKPOINTS));
     }
-    return new CheckpointDocument(
-        name,
-        request.description(),
-        tree.current().map(CheckpointDocument::name),
-        now,
-        disks,
-        session.live().definition().root().copy());
+  }
+
+  private void putDocument(CheckpointDocument document) throws IOException {
+    context
+        .state()
+        .put(StateStore.Kind.CHECKPOINT, key(domain.name(), document.name()), document.stored());
+  }
+
+  private static LibvirtException notSaved(String checkpoint, IOException cause) {
+    return new LibvirtException(
+        ErrorCode.INTERNAL_ERROR,
+        ErrorDomain.HYPERVISOR,
+        "internal error: unable to save metadata for checkpoint %s: %s"
+            .formatted(checkpoint, cause.getMessage()),
+        cause);
   }
 
   static List<TransactionAction> additions(CheckpointDocument checkpoint) {
@@ -118,26 +193,15 @@ final class Checkpoints {
   /// The bitmaps are there: writes the document, or takes the bitmaps away again.
   void commit(Session session, CheckpointDocument checkpoint) throws LibvirtException {
     try {
-      context
-          .state()
-          .put(
-              StateStore.Kind.CHECKPOINT,
-              key(domain.name(), checkpoint.name()),
-              checkpoint.stored());
+      putDocument(checkpoint);
       tree.put(checkpoint);
+      current = checkpoint.name();
     } catch (IOException e) {
       checkpoint
           .bitmapTargets()
           .forEach(target -> domain.upkeep().removeBitmap(session, target, checkpoint.name()));
       removeDocument(checkpoint.name()); // it may be there all the same
-      throw new LibvirtException(
-          ErrorCode.INTERNAL_ERROR,
-          ErrorDomain.HYPERVISOR,
-          "internal error: unable to save metadata for checkpoint "
-              + checkpoint.name()
-              + ": "
-              + e.getMessage(),
-          e);
+      throw notSaved(checkpoint.name(), e);
     } finally {
       session.live().pendingCheckpoint(null);
       domain.putLiveOrLog(session);
@@ -166,8 +230,16 @@ final class Checkpoints {
             .ifPresent(bytes -> sizes.put(target, bytes));
       }
     }
-    boolean withDomain = !Flags.has(flags, Flags.CHECKPOINT_XML_NO_DOMAIN);
-    return Xml.write(document.toXml(withDomain, sizes));
+    return Xml.write(document.toXml(shownDomain(document, flags), sizes));
+  }
+
+  private static Optional<XmlElement> shownDomain(CheckpointDocument document, int flags) {
+    if (Flags.has(flags, Flags.CHECKPOINT_XML_NO_DOMAIN)) {
+      return Optional.empty();
+    }
+    return Flags.has(flags, Flags.CHECKPOINT_XML_SECURE)
+        ? document.domain()
+        : document.domain().map(DomainXml::withoutSecrets);
   }
 
   void delete(String name, int flags, Optional<Session> session) throws LibvirtException {
@@ -195,9 +267,7 @@ final class Checkpoints {
     for (CheckpointDocument child : tree.children(document)) {
       CheckpointDocument moved = child.withParent(document.parent());
       try {
-        context
-            .state()
-            .put(StateStore.Kind.CHECKPOINT, key(domain.name(), child.name()), moved.stored());
+        putDocument(moved);
       } catch (IOException e) {
         throw domain.upkeep().cannotWrite(e);
       }
@@ -209,6 +279,9 @@ final class Checkpoints {
       throw domain.upkeep().cannotWrite(e);
     }
     tree.remove(document.name());
+    if (document.name().equals(current)) {
+      current = document.parent().filter(parent -> tree.find(parent).isPresent()).orElse(null);
+    }
   }
 
   private void removeBitmaps(CheckpointDocument document, Session session) throws LibvirtException {
@@ -238,6 +311,7 @@ final class Checkpoints {
   void dropMetadata() {
     List.copyOf(tree.all()).forEach(document -> removeDocument(document.name()));
     tree.clear();
+    current = null;
   }
 
   private void removeDocument(String name) {

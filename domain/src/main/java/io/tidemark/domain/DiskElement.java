@@ -81,6 +81,11 @@ final class DiskElement {
     return element.child("driver").map(driver -> driver.attribute("type")).orElse("");
   }
 
+  /// Clients name a disk by its target or its active layer's path.
+  boolean isCalled(String name) {
+    return name.equals(target()) || source().filter(name::equals).isPresent();
+  }
+
   boolean readOnly() {
     return element.child("readonly").isPresent();
   }

@@ -131,11 +131,15 @@ public final class Domain {
       Optional<Session> running = life.runningSession();
       Optional<Definition> definition = life.persistentDefinition();
       boolean inactive = Flags.has(flags, Flags.XML_INACTIVE);
+      XmlElement shown;
       if (running.isPresent() && !(inactive && definition.isPresent())) {
         Live live = running.get().live();
-        return Xml.write(inactive ? DomainXml.inactiveOfTransient(live) : DomainXml.live(live));
+        shown = inactive ? DomainXml.inactiveOfTransient(live) : DomainXml.live(live);
+      } else {
+        shown = definition.orElseThrow(this::notShown).root();
       }
-      return Xml.write(definition.orElseThrow(this::notShown).root());
+      boolean secure = Flags.has(flags, Flags.XML_SECURE | Flags.XML_MIGRATABLE);
+      return Xml.write(secure ? shown : DomainXml.withoutSecrets(shown));
     });
   }
 
@@ -321,16 +325,17 @@ public final class Domain {
               + " 'VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE'");
     }
     return life.locked(() -> {
+      CheckpointDocument.Request request = CheckpointDocument.parse(xml);
       if (Flags.has(flags, Flags.CHECKPOINT_REDEFINE)) {
-        throw ErrorCode.OPERATION_UNSUPPORTED.because(
-            "redefining a checkpoint is not supported yet");
+        boolean validate = Flags.has(flags, Flags.CHECKPOINT_REDEFINE_VALIDATE);
+        return new Checkpoint(this, life.checkpoints().redefine(request, validate));
       }
       Session running =
           life.runningSession()
               .orElseThrow(() ->
                   ErrorCode.OPERATION_UNSUPPORTED.because(
                       "cannot create checkpoint for inactive domain"));
-      CheckpointDocument made = life.checkpoints().prepare(running, CheckpointDocument.parse(xml));
+      CheckpointDocument made = life.checkpoints().prepare(running, request);
       life.checkpoints().create(running, made);
       return new Checkpoint(this, made.name());
     });

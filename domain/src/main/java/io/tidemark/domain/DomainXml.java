@@ -16,6 +16,16 @@ import org.jspecify.annotations.Nullable;
 final class DomainXml {
   private DomainXml() {}
 
+  /// A copy without the passwords of its consoles, which libvirt shows to who asks for them
+  /// (VIR_DOMAIN_XML_SECURE) on a read-write connection.
+  static XmlElement withoutSecrets(XmlElement domain) {
+    XmlElement copy = domain.copy();
+    copy.child("devices")
+        .ifPresent(devices ->
+            devices.children("graphics").forEach(console -> console.removeAttribute("passwd")));
+    return copy;
+  }
+
   /// What a client sees of a running domain.
   static XmlElement live(Live live) {
     XmlElement root = live.definition().root().copy();
