@@ -15,8 +15,8 @@ import java.util.Set;
 ///
 /// @param parent empty for a root
 /// @param creationTime seconds since the epoch
-/// @param domain inactive form of the domain at that moment, with its secrets; empty when the client
-///   that redefined the checkpoint gave none
+/// @param domain inactive form of the domain at that moment, with its secrets; empty when the
+///   client that redefined the checkpoint gave none
 record CheckpointDocument(
     String name,
     String description,
@@ -103,8 +103,7 @@ record CheckpointDocument(
   /// Which disks of a running domain get a bitmap, in the domain's order; refuses what libvirt
   /// refuses.
   static List<Disk> align(Request request, String name, Live live) throws LibvirtException {
-    List<Disk> disks =
-        align(request, name, live.disks().stream().map(LiveDisk::element).toList());
+    List<Disk> disks = align(request, name, live.disks().stream().map(LiveDisk::element).toList());
     for (Disk aligned : disks) {
       if (aligned.bitmap().isEmpty()) {
         continue;
@@ -229,13 +228,12 @@ record CheckpointDocument(
 
   private static List<Disk> storedDisks(XmlElement disks) {
     return disks.children("disk").stream()
-        .map(
-            disk ->
-                new Disk(
-                    disk.attribute("name"),
-                    disk.attribute("checkpoint").equals("bitmap")
-                        ? Optional.of(disk.attribute("bitmap"))
-                        : Optional.empty()))
+        .map(disk ->
+            new Disk(
+                disk.attribute("name"),
+                disk.attribute("checkpoint").equals("bitmap")
+                    ? Optional.of(disk.attribute("bitmap"))
+                    : Optional.empty()))
         .toList();
   }
 }

@@ -7,8 +7,8 @@ import java.util.Optional;
 /// Checks of a checkpoint that a client describes instead of making one: after it kept the document
 /// elsewhere, or to change what is remembered.
 ///
-/// A document with a domain is aligned with that domain's disks, as when it was made; of one without
-/// the disks are taken as they are named.
+/// A document with a domain is aligned with that domain's disks, as when it was made; of one
+/// without the disks are taken as they are named.
 ///
 /// Spec: libvirt 9.0.0, `VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE`, measured.
 record CheckpointRedefinition(
@@ -75,8 +75,7 @@ record CheckpointRedefinition(
     Optional<CheckpointDocument> at = tree.find(parent.get());
     if (at.isEmpty()) {
       throw ErrorCode.INVALID_ARG.in(
-          ErrorDomain.DOMAIN,
-          "parent %s for moment %s not found".formatted(parent.get(), name));
+          ErrorDomain.DOMAIN, "parent %s for moment %s not found".formatted(parent.get(), name));
     }
     // Documents on disk may say anything of their parents: no way up is longer than the tree.
     for (int steps = tree.size(); at.isPresent() && steps > 0; steps--) {
