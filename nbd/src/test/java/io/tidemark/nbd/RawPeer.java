@@ -14,6 +14,7 @@ import java.nio.channels.SocketChannel;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.function.LongToIntFunction;
 
 /// A client that says what a test tells it to, byte for byte.
 final class RawPeer implements AutoCloseable {
@@ -146,6 +147,11 @@ final class RawPeer implements AutoCloseable {
 
   void request(int type, int commandFlags, long cookie, long offset, long length, byte... data)
       throws IOException {
+    out.write(bytesOf(type, commandFlags, cookie, offset, length, data));
+  }
+
+  /// A request as it is sent.
+  byte[] bytesOf(int type, int commandFlags, long cookie, long offset, long length, byte... data) {
     ByteBuffer all = ByteBuffer.allocate(framing.requestBytes() + data.length);
     all.putInt(framing.requestMagic()).putShort((short) commandFlags).putShort((short) type);
     all.putLong(cookie).putLong(offset);
@@ -154,16 +160,23 @@ final class RawPeer implements AutoCloseable {
     } else {
       all.putInt((int) length);
     }
-    out.write(all.put(data).array());
+    return all.put(data).array();
   }
 
   /// The next reply; `readLength` bytes follow a simple one without error.
   Reply next(int readLength) throws IOException {
+    return next(_ -> readLength);
+  }
+
+  /// The next reply to any request under way; `readLength` says by the cookie how many bytes follow
+  /// a simple one without error.
+  Reply next(LongToIntFunction readLength) throws IOException {
     int magic = in.readInt();
     if (magic == Wire.Magic.SIMPLE_REPLY && framing != Framing.EXTENDED) {
       int error = in.readInt();
       long cookie = in.readLong();
-      return new Reply(-1, true, cookie, error, in.readNBytes(error == 0 ? readLength : 0));
+      return new Reply(
+          -1, true, cookie, error, in.readNBytes(error == 0 ? readLength.applyAsInt(cookie) : 0));
     }
     boolean wide = framing == Framing.EXTENDED;
     if (!framing.chunked()
