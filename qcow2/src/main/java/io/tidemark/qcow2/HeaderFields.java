@@ -196,6 +196,15 @@ final class HeaderFields {
 
   private void append(int type, byte[] data) throws BlockException {
     int at = header.extensionsEnd();
+    if (at / SECTOR != (at + 7) / SECTOR) {
+      // Only where the header's length is no multiple of 8: the end marker does not change at once.
+      var more = new ArrayList<>(header.extensions());
+      more.add(new Extension(type, 0, ByteBuffer.wrap(data).asReadOnlyBuffer()));
+      byte[] name = header.backing().map(b -> b.name().getBytes(UTF_8)).orElse(new byte[0]);
+      new HeaderRewrite(file, header, more, name).run();
+      reread();
+      return;
+    }
     int padded = (data.length + 7) & ~7;
     int end = at + 8 + padded + 8; // with the new end marker
     int size = header.geometry().clusterSize();

@@ -184,9 +184,10 @@ final class HeaderRewrite {
               + start
               + " bytes, wanted its extensions to begin in the first sector to change them");
     }
-    int there = padded(Math.max(oldEnd, start + area.length));
+    // Extensions are padded from where they start, which need not be a multiple of 8.
+    int there = start + padded(Math.max(oldEnd, start + area.length) - start);
     if (oldName != 0 && there + area.length > oldName) {
-      there = padded(Math.max(there, oldNameEnd));
+      there = start + padded(Math.max(there, oldNameEnd) - start);
     }
     int nameAt = there + area.length;
     if (oldName >= there && nameAt + name.length > oldName) {

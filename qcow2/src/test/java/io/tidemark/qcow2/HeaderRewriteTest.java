@@ -12,6 +12,7 @@ import io.tidemark.block.OpenOptions;
 import io.tidemark.block.UnsupportedImageException;
 import io.tidemark.testkit.CrashingFile;
 import io.tidemark.testkit.Seeds;
+import java.nio.ByteBuffer;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
@@ -67,7 +68,11 @@ class HeaderRewriteTest {
   void aPowerCutLeavesTheOldReferenceOrTheNew(long seed) throws Exception {
     var random = new Random(seed);
     int clusterSize = 4096 << random.nextInt(3);
-    CrashingFile file = image(seed, clusterSize, random.nextInt(5) == 0, Optional.empty());
+    boolean v2 = random.nextInt(5) == 0;
+    CrashingFile file = image(seed, clusterSize, v2, Optional.empty());
+    if (!v2 && seed % 4 == 0) {
+      lengthenHeader(file, 1 + (int) (seed / 4 % 15));
+    }
     for (int i = 0; i < 4; i++) {
       change(file, reference(random));
       if (random.nextInt(3) == 0) {
@@ -106,6 +111,33 @@ class HeaderRewriteTest {
       }
     }
     assertThat(seen).contains(before, after);
+  }
+
+  /// Moves the extensions back by `by` bytes. QEMU 7.2 reads lengths that are no multiple of 8.
+  private static void lengthenHeader(CrashingFile file, int by) throws BlockException {
+    Header header = Header.parse(new HostFile(file));
+    ByteBuffer length = ByteBuffer.allocate(4);
+    file.read(Header.At.HEADER_LENGTH, length);
+    int start = length.getInt(0);
+    ByteBuffer moved = ByteBuffer.allocate(by + header.extensionsEnd() + 8 - start);
+    file.read(start, moved.position(by));
+    file.write(start, moved.rewind());
+    file.write(Header.At.HEADER_LENGTH, length.putInt(0, start + by).rewind());
+    file.flush();
+  }
+
+  @ParameterizedTest
+  @ValueSource(ints = {1, 4, 7, 15})
+  void readsAHeaderWhoseLengthIsNoMultipleOf8(int more) throws Exception {
+    var backing = Optional.of(new BackingReference("b.raw", Optional.of("raw")));
+    CrashingFile file = image(1, 65536, false, Optional.empty());
+    List<Integer> types = otherTypes(file);
+    lengthenHeader(file, more);
+    assertThat(recorded(file)).isEmpty();
+    assertThat(otherTypes(file)).isEqualTo(types);
+    change(file, backing);
+    assertThat(recorded(file)).isEqualTo(backing);
+    assertThat(otherTypes(file)).isEqualTo(types);
   }
 
   private static Optional<BackingReference> recorded(CrashingFile file) throws BlockException {
