@@ -148,6 +148,24 @@ public final class ModelDisk {
     compare(disk, true);
   }
 
+  /// Whether the disk holds, in the sector at `offset`, something that it may have held before the
+  /// last [#attempt] on it.
+  public boolean holdsEarlier(BlockNode disk, long offset) throws BlockException {
+    int index = (int) (offset / SECTOR);
+    Sector sector = changed.get(index);
+    if (sector == null) {
+      return true;
+    }
+    byte[] now = new byte[(int) Math.min(SECTOR, size - (long) index * SECTOR)];
+    disk.read((long) index * SECTOR, ByteBuffer.wrap(now));
+    for (byte[] version : sector.versions.subList(0, Math.max(1, sector.versions.size() - 1))) {
+      if (Arrays.equals(now, 0, now.length, version, 0, now.length)) {
+        return true;
+      }
+    }
+    return false;
+  }
+
   /// While all is well: the disk reads as the model does, byte for byte.
   public void holdsExactly(BlockNode disk) throws BlockException {
     requireSize(disk);
