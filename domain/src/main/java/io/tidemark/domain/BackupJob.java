@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.domain;
 
+import io.tidemark.domain.spi.Storage;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
 import org.jspecify.annotations.Nullable;
 
-/// A push backup of a running domain. Guarded by the domain's lock.
+/// A backup of a running domain: push, which writes targets, or pull, which serves frozen views
+/// over scratch images. Guarded by the domain's lock.
 final class BackupJob {
   /// Where its files stand.
   enum Phase {
@@ -18,36 +20,52 @@ final class BackupJob {
     PUBLISHING
   }
 
+  /// How an image comes to be.
+  ///
+  /// @param ours the file is made by this backup, so is published or removed at the end
+  /// @param formatted a device that the image is made on
+  record Making(boolean ours, boolean formatted) {}
+
+  /// What clients of a pull backup ask for.
+  ///
+  /// @param bitmap absent: none is offered
+  record Offer(String name, Optional<String> bitmap) {}
+
   /// One disk of it.
   static final class Disk {
     private final String target;
     private final String jobId;
     private final Layer node;
     private final String finalFile;
-    private final boolean ours;
+    private final Making making;
     private final Optional<String> incremental;
+    private final Offer offer;
     // Null while its job runs.
     private @Nullable BlockJobStatus outcome;
+    private boolean there;
     private boolean published;
+    private boolean told;
     private long current;
     private long total;
 
-    /// @param node what the job writes: a partial file, or the client's own with REUSE_EXTERNAL
-    /// @param ours whether the file is made by this backup, so is published or removed at the end
+    /// @param node what the job writes: a partial file, the client's own with REUSE_EXTERNAL, a
+    ///   device, or the scratch of a pull backup
     /// @param incremental checkpoint it counts from; empty: full
     Disk(
         String target,
         String jobId,
         Layer node,
         String finalFile,
-        boolean ours,
-        Optional<String> incremental) {
+        Making making,
+        Optional<String> incremental,
+        Offer offer) {
       this.target = target;
       this.jobId = jobId;
       this.node = node;
       this.finalFile = finalFile;
-      this.ours = ours;
+      this.making = making;
       this.incremental = incremental;
+      this.offer = offer;
     }
 
     String target() {
@@ -67,7 +85,20 @@ final class BackupJob {
     }
 
     boolean ours() {
-      return ours;
+      return making.ours();
+    }
+
+    /// Whether an image is to be made.
+    boolean made() {
+      return making.ours() || making.formatted();
+    }
+
+    boolean onDevice() {
+      return node.storage() instanceof Storage.Device;
+    }
+
+    Offer offer() {
+      return offer;
     }
 
     Optional<String> incremental() {
@@ -85,6 +116,28 @@ final class BackupJob {
 
     void end(BlockJobStatus how) {
       outcome = how;
+    }
+
+    /// The image that [#made] asks for was made, or may have been.
+    void markThere() {
+      there = true;
+    }
+
+    /// Whether there may be a file that is this backup's to remove.
+    boolean removable() {
+      return there && ours();
+    }
+
+    /// Whether clients heard of its end.
+    boolean told() {
+      return told;
+    }
+
+    /// True the first time.
+    boolean tellNow() {
+      boolean first = !told;
+      told = true;
+      return first;
     }
 
     /// The file has its name.
@@ -111,23 +164,31 @@ final class BackupJob {
   }
 
   private final Instant start;
+  private final Optional<BackupServer> server;
   private final Optional<String> incremental;
   private final List<Disk> disks;
-  private final List<String> notSelected;
+  private final List<String> order;
   private Phase phase = Phase.RUNNING;
   private boolean started;
   private boolean abortAsked;
+  private boolean unannounced;
   private boolean othersCancelled;
   // Null until something fails.
   private @Nullable String failure;
 
-  /// @param notSelected disks of the domain that are left out
+  /// @param server of a pull backup; absent: push
+  /// @param order all disks of the domain, in the order in which they are shown
   BackupJob(
-      Instant start, Optional<String> incremental, List<Disk> disks, List<String> notSelected) {
+      Instant start,
+      Optional<BackupServer> server,
+      Optional<String> incremental,
+      List<Disk> disks,
+      List<String> order) {
     this.start = start;
+    this.server = server;
     this.incremental = incremental;
     this.disks = List.copyOf(disks);
-    this.notSelected = List.copyOf(notSelected);
+    this.order = List.copyOf(order);
   }
 
   Instant start() {
@@ -136,6 +197,14 @@ final class BackupJob {
 
   List<Disk> disks() {
     return disks;
+  }
+
+  Optional<BackupServer> server() {
+    return server;
+  }
+
+  boolean pull() {
+    return server.isPresent();
   }
 
   Optional<Disk> disk(String target) {
@@ -171,6 +240,15 @@ final class BackupJob {
     abortAsked = true;
   }
 
+  /// Its begin failed when its jobs ran already: clients hear of the disks, not of a backup.
+  void withdraw() {
+    unannounced = true;
+  }
+
+  boolean withdrawn() {
+    return unannounced;
+  }
+
   /// True the first time: the other disks are cancelled once.
   boolean cancelOthersNow() {
     boolean first = !othersCancelled;
@@ -193,38 +271,46 @@ final class BackupJob {
     return disks.stream().allMatch(disk -> disk.outcome() != null);
   }
 
+  /// Whether it ended as it should: a push when all is copied, a pull when its client ends it.
   boolean succeeded() {
-    return failure == null
-        && disks.stream().allMatch(disk -> disk.outcome() == BlockJobStatus.COMPLETED);
+    BlockJobStatus good = pull() ? BlockJobStatus.CANCELED : BlockJobStatus.COMPLETED;
+    return failure == null && disks.stream().allMatch(disk -> disk.outcome() == good);
   }
 
-  /// `<domainbackup>` as virDomainBackupGetXMLDesc shows it. The order of disks is the domain's.
-  String xmlDesc(List<String> order) {
-    XmlElement root = new XmlElement("domainbackup").attribute("mode", "push");
+  /// `<domainbackup>` as virDomainBackupGetXMLDesc shows it.
+  String xmlDesc() {
+    XmlElement root = new XmlElement("domainbackup").attribute("mode", pull() ? "pull" : "push");
     incremental.ifPresent(name -> root.add("incremental", name));
+    server.ifPresent(where -> root.add(where.toXml()));
     XmlElement list = root.add("disks");
     for (String target : order) {
       Optional<Disk> found = disk(target);
       if (found.isPresent()) {
         list.add(shown(found.get()));
-      } else if (notSelected.contains(target)) {
+      } else {
         list.add("disk").attribute("name", target).attribute("backup", "no");
       }
     }
     return Xml.write(root);
   }
 
-  private static XmlElement shown(Disk disk) {
+  private XmlElement shown(Disk disk) {
     XmlElement element =
         new XmlElement("disk")
             .attribute("name", disk.target())
             .attribute("backup", "yes")
-            .attribute("type", "file")
+            .attribute("type", disk.onDevice() ? "block" : "file")
             .attribute("backupmode", disk.incremental().isPresent() ? "incremental" : "full");
     disk.incremental().ifPresent(name -> element.attribute("incremental", name));
+    if (pull()) {
+      element.attribute("exportname", disk.offer().name());
+      disk.offer().bitmap().ifPresent(name -> element.attribute("exportbitmap", name));
+    }
     element.attribute("index", disk.node().index());
     element.add("driver").attribute("type", disk.node().format());
-    element.add("target").attribute("file", disk.finalFile());
+    element
+        .add(pull() ? "scratch" : "target")
+        .attribute(disk.onDevice() ? "dev" : "file", disk.finalFile());
     return element;
   }
 
@@ -234,21 +320,32 @@ final class BackupJob {
             .attribute("start", start)
             .attribute("phase", phase.name())
             .attribute("incremental", incremental.orElse(""));
+    server.ifPresent(where -> root.add(where.toXml()));
     for (Disk disk : disks) {
       root.add("target")
           .attribute("disk", disk.target())
           .attribute("job", disk.jobId())
           .attribute("final", disk.finalFile())
           .attribute("ours", disk.ours() ? "yes" : "no")
+          .attribute("formatted", disk.making.formatted() ? "yes" : "no")
+          .attribute("export", disk.offer().name())
+          .attribute("exportBitmap", disk.offer().bitmap().orElse(""))
           .attribute("incremental", disk.incremental().orElse(""))
           .attribute("total", disk.total())
           .add(Layer.toXml(disk.node()));
     }
-    notSelected.forEach(target -> root.add("left").attribute("disk", target));
     return root;
   }
 
+  /// @throws IllegalArgumentException when it cannot be understood
   static BackupJob ofRecord(XmlElement root) {
+    Optional<XmlElement> served = root.child("server");
+    Optional<BackupServer> server;
+    try {
+      server = served.isPresent() ? Optional.of(BackupServer.of(served.get())) : Optional.empty();
+    } catch (LibvirtException e) {
+      throw new IllegalArgumentException("server of the backup: " + e.getMessage(), e);
+    }
     List<Disk> disks = new ArrayList<>();
     for (XmlElement target : root.children("target")) {
       Disk disk =
@@ -257,18 +354,25 @@ final class BackupJob {
               target.attribute("job"),
               Layer.allOf(target).getFirst(),
               target.attribute("final"),
-              target.attribute("ours").equals("yes"),
-              Optional.of(target.attribute("incremental")).filter(name -> !name.isEmpty()));
+              new Making(
+                  target.attribute("ours").equals("yes"),
+                  target.attribute("formatted").equals("yes")),
+              Optional.of(target.attribute("incremental")).filter(name -> !name.isEmpty()),
+              new Offer(
+                  target.attribute("export"),
+                  Optional.of(target.attribute("exportBitmap")).filter(name -> !name.isEmpty())));
       long total = Long.parseLong(target.attribute("total"));
       disk.progress(total, total);
+      disk.markThere();
       disks.add(disk);
     }
     BackupJob job =
         new BackupJob(
             Instant.parse(root.attribute("start")),
+            server,
             Optional.of(root.attribute("incremental")).filter(name -> !name.isEmpty()),
             disks,
-            root.children("left").stream().map(left -> left.attribute("disk")).toList());
+            disks.stream().map(Disk::target).toList());
     job.phase(Phase.valueOf(root.attribute("phase")));
     return job;
   }

@@ -12,12 +12,16 @@ import java.util.Set;
 /// Spec: libvirt 9.0.0 `domainbackup.rng`; what is refused is measured.
 ///
 /// @param incremental checkpoint for every disk without its own; empty: full
+/// @param server where a pull backup is served; present when it is one
 /// @param listed whether the document has `<disks>`; if so, disks it does not name are left out
-record BackupXml(boolean pull, Optional<String> incremental, boolean listed, List<Disk> disks) {
+record BackupXml(
+    Optional<BackupServer> server, Optional<String> incremental, boolean listed, List<Disk> disks) {
   /// @param type `file` or `block`
   /// @param mode `full`, `incremental` or empty
   /// @param format empty when not given
-  /// @param target absolute path; absent when not given
+  /// @param target absolute path, of the scratch in a pull backup; absent when not given
+  /// @param exportName absent when not given
+  /// @param exportBitmap absent when not given
   record Disk(
       String name,
       boolean selected,
@@ -25,7 +29,9 @@ record BackupXml(boolean pull, Optional<String> incremental, boolean listed, Lis
       String mode,
       Optional<String> incremental,
       String format,
-      Optional<String> target) {}
+      Optional<String> target,
+      Optional<String> exportName,
+      Optional<String> exportBitmap) {}
 
   private static final Set<String> FORMATS =
       Set.of(
@@ -43,7 +49,8 @@ record BackupXml(boolean pull, Optional<String> incremental, boolean listed, Lis
     schema.children(root, Set.of("incremental", "server", "disks"));
     boolean pull = mode.equals("pull");
     if (pull) {
-      schema.requireChild(root.child("server").isPresent(), "server");
+      boolean served = root.child("server").filter(BackupServer::isValid).isPresent();
+      schema.requireChild(served, root.child("server").isPresent() ? "server" : "disks");
     } else {
       schema.requireChild(root.child("server").isEmpty(), "server");
     }
@@ -58,7 +65,9 @@ record BackupXml(boolean pull, Optional<String> incremental, boolean listed, Lis
     }
     Optional<String> incremental =
         Optional.of(root.childText("incremental").strip()).filter(name -> !name.isEmpty());
-    BackupXml backup = new BackupXml(pull, incremental, disks.isPresent(), parsed);
+    Optional<BackupServer> server =
+        pull ? Optional.of(BackupServer.of(root.child("server").orElseThrow())) : Optional.empty();
+    BackupXml backup = new BackupXml(server, incremental, disks.isPresent(), parsed);
     backup.checkModes();
     return backup;
   }
@@ -70,22 +79,22 @@ record BackupXml(boolean pull, Optional<String> incremental, boolean listed, Lis
     String type = disk.attribute("type");
     String mode = disk.attribute("backupmode");
     boolean good = name.matches("[a-zA-Z0-9_.:-]+");
+    Set<String> allowed = new HashSet<>(Set.of("name", "backup", "backupmode", "incremental"));
+    if (pull) {
+      allowed.addAll(Set.of("exportname", "exportbitmap"));
+    }
+    good &= Set.of("", "full", "incremental").contains(mode);
+    good &= !(disk.hasAttribute("backupmode") && mode.isEmpty());
+    good &= !(mode.equals("full") && disk.hasAttribute("incremental"));
     if (selected) {
-      Set<String> allowed =
-          new HashSet<>(Set.of("name", "backup", "type", "backupmode", "incremental"));
-      if (pull) {
-        allowed.addAll(Set.of("exportname", "exportbitmap"));
-      }
-      good &= allowed.containsAll(disk.attributes().keySet());
+      allowed.add("type");
       good &= !disk.hasAttribute("backup") || disk.attribute("backup").equals("yes");
-      good &= type.equals("file") || type.equals("block");
-      good &= Set.of("", "full", "incremental").contains(mode);
-      good &= !(disk.hasAttribute("backupmode") && mode.isEmpty());
-      good &= !(mode.equals("full") && disk.hasAttribute("incremental"));
+      boolean untyped = pull && !disk.hasAttribute("type") && !disk.hasAttribute("backup");
+      good &= untyped || type.equals("file") || type.equals("block");
     } else {
-      good &= Set.of("name", "backup").containsAll(disk.attributes().keySet());
       good &= disk.children().isEmpty();
     }
+    good &= allowed.containsAll(disk.attributes().keySet());
     String store = pull ? "scratch" : "target";
     good &= disk.children(store).size() <= 1 && disk.children("driver").size() <= 1;
     good &=
@@ -100,7 +109,16 @@ record BackupXml(boolean pull, Optional<String> incremental, boolean listed, Lis
     schema.requireChild(good, pull ? "server" : "disks");
     Optional<String> incremental =
         Optional.of(disk.attribute("incremental")).filter(text -> !text.isEmpty());
-    return new Disk(name, selected, type, mode, incremental, format, target);
+    return new Disk(
+        name,
+        selected,
+        type.isEmpty() ? "file" : type,
+        mode,
+        incremental,
+        format,
+        target,
+        Optional.of(disk.attribute("exportname")).filter(text -> !text.isEmpty()),
+        Optional.of(disk.attribute("exportbitmap")).filter(text -> !text.isEmpty()));
   }
 
   private void checkModes() throws LibvirtException {
@@ -116,6 +134,10 @@ record BackupXml(boolean pull, Optional<String> incremental, boolean listed, Lis
                 .formatted(disk.name()));
       }
     }
+  }
+
+  boolean pull() {
+    return server.isPresent();
   }
 
   /// The checkpoint whose changes a disk's backup holds; empty: all of the disk.

@@ -160,11 +160,7 @@ final class JobVerbs {
 
   String backupXmlDesc() throws LibvirtException {
     return runningBackup()
-        .map(backup ->
-            backup.xmlDesc(
-                domain.runningSession().orElseThrow().live().disks().stream()
-                    .map(LiveDisk::target)
-                    .toList()))
+        .map(BackupJob::xmlDesc)
         .orElseThrow(() -> ErrorCode.NO_DOMAIN_BACKUP.because("no domain backup job present"));
   }
 
@@ -177,9 +173,7 @@ final class JobVerbs {
   JobStats jobStats() throws LibvirtException {
     Session session = domain.requireActive();
     refresh(session);
-    return runningBackup()
-        .map(backup -> new JobStats(2, backups.progress(backup)))
-        .orElse(JobStats.NONE);
+    return runningBackup().map(backups::stats).orElse(JobStats.NONE);
   }
 
   private static void refresh(Session session) {

@@ -21,6 +21,8 @@ import io.tidemark.domain.spi.RunningDomain;
 import io.tidemark.domain.spi.StreamSpec;
 import io.tidemark.domain.spi.ThrottleSpec;
 import io.tidemark.domain.spi.TransactionAction;
+import io.tidemark.domain.spi.ViewExportSpec;
+import io.tidemark.domain.spi.ViewServerSpec;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -326,6 +328,10 @@ final class FakeDriver implements DomainDriver {
           drives.put(snapshot.target(), stacked);
           bitmapMap(snapshot.target()).putAll(kept);
         }
+        case TransactionAction.StartView view ->
+            jobs.put(
+                view.jobId(),
+                new Job(view.jobId(), view.target(), JobState.Kind.BACKUP, view.scratchNode(), 0));
         case TransactionAction.StartBackup backup ->
             jobs.put(
                 backup.jobId(),
@@ -367,6 +373,29 @@ final class FakeDriver implements DomainDriver {
         bitmaps.values().removeIf(bitmap -> !bitmap.persistent());
         bitmaps.replaceAll((name, old) -> new BitmapState(name, 65536, 0, false, true, true));
       }
+    }
+
+    /// Empty while no view server runs.
+    Optional<ViewServerSpec> viewServer = Optional.empty();
+
+    final List<ViewExportSpec> viewExports = new ArrayList<>();
+
+    @Override
+    public void startViewServer(ViewServerSpec server) throws DriverException {
+      call("startViewServer");
+      viewServer = Optional.of(server);
+    }
+
+    @Override
+    public void exportView(ViewExportSpec export) throws DriverException {
+      call("exportView " + export.name());
+      viewExports.add(export);
+    }
+
+    @Override
+    public void stopViewServer() {
+      viewServer = Optional.empty();
+      viewExports.clear();
     }
 
     @Override

@@ -101,7 +101,7 @@ class JobRaceTest {
     boolean success = seen.stream().anyMatch(event -> event.contains("success=true"));
     assertThat(daemon.machine.has("/img/a.qcow2.1800000000")).isEqualTo(success);
     assertThat(daemon.machine.has("/img/b.qcow2.1800000000")).isEqualTo(success);
-    assertThat(daemon.machine.files()).noneMatch(file -> file.endsWith(Backups.PARTIAL_SUFFIX));
+    assertThat(daemon.machine.files()).noneMatch(file -> file.endsWith(BackupPlan.PARTIAL_SUFFIX));
   }
 
   private static boolean noBackup(Domain domain) {

@@ -144,7 +144,7 @@ class RestartTest {
 
   private static void checkBackup(Daemon before, Daemon after) throws LibvirtException {
     Machine machine = before.machine;
-    assertThat(machine.files()).noneMatch(file -> file.endsWith(Backups.PARTIAL_SUFFIX));
+    assertThat(machine.files()).noneMatch(file -> file.endsWith(BackupPlan.PARTIAL_SUFFIX));
     assertThat(machine.has("/bk/a")).isEqualTo(machine.has("/bk/b"));
     if (machine.has("/bk/a")) {
       assertThat(machine.opened("/bk/a").complete()).isTrue();

@@ -20,7 +20,10 @@ import io.tidemark.domain.spi.RunningDomain;
 import io.tidemark.domain.spi.StreamSpec;
 import io.tidemark.domain.spi.ThrottleSpec;
 import io.tidemark.domain.spi.TransactionAction;
+import io.tidemark.domain.spi.ViewExportSpec;
+import io.tidemark.domain.spi.ViewServerSpec;
 import io.tidemark.job.JobStatus;
+import io.tidemark.job.ViewJob;
 import io.tidemark.nbd.ExportServer;
 import java.io.IOException;
 import java.lang.System.Logger;
@@ -45,9 +48,10 @@ import java.util.Optional;
 /// held; bitmaps are marked in use on disk; guests go on. So a start that fails has changed nothing
 /// that it cannot put back.
 ///
-/// Order of an end: jobs are cancelled; the socket closes, what the guest has in flight ends; the
-/// drives are drained for good; data is flushed; bitmaps are written and lose the in-use mark;
-/// images are closed. A crash between leaves bitmaps in use.
+/// Order of an end: clients of a pull backup are disconnected; jobs are cancelled; the socket
+/// closes, what the guest has in flight ends; the drives are drained for good; data is flushed;
+/// bitmaps are written and lose the in-use mark; images are closed. A crash between leaves bitmaps
+/// in use.
 final class EmbeddedDomain implements RunningDomain {
   private static final Logger LOG = System.getLogger(EmbeddedDomain.class.getName());
 
@@ -71,6 +75,8 @@ final class EmbeddedDomain implements RunningDomain {
   private final DriverListener listener;
   private final Throttles throttles = new Throttles();
   private final List<Drive.Drained> suspended = new ArrayList<>();
+  // Absent while nobody pulls a backup.
+  private Optional<ViewServer> views = Optional.empty();
   private boolean suspendedNow;
   private boolean stopped;
 
@@ -188,6 +194,31 @@ final class EmbeddedDomain implements RunningDomain {
   public synchronized void transaction(List<TransactionAction> actions) throws DriverException {
     requireRunning();
     Transaction.run(room(), actions);
+  }
+
+  @Override
+  public synchronized void startViewServer(ViewServerSpec spec) throws DriverException {
+    requireRunning();
+    if (views.isPresent()) {
+      throw DriverErrors.generic("NBD server already running");
+    }
+    views = Optional.of(ViewServer.start(config, spec));
+  }
+
+  @Override
+  public synchronized void exportView(ViewExportSpec spec) throws DriverException {
+    requireRunning();
+    ViewServer server = views.orElseThrow(() -> DriverErrors.generic("NBD server not running"));
+    if (!(jobs.get(spec.jobId()).job() instanceof ViewJob view)) {
+      throw DriverErrors.generic("job " + spec.jobId() + " keeps no view");
+    }
+    server.export(view, spec);
+  }
+
+  @Override
+  public synchronized void stopViewServer() {
+    views.ifPresent(ViewServer::stop);
+    views = Optional.empty();
   }
 
   @Override
@@ -423,6 +454,7 @@ final class EmbeddedDomain implements RunningDomain {
     stopped = true;
     notices.end();
     var failures = new ArrayList<DriverException>();
+    stopViewServer();
     List<JobTable.Entry> stuck = jobs.cancelAll(JOB_END_LIMIT);
     // A suspended guest's requests are held and were never begun: no use in waiting for them.
     drives.values().forEach(drive -> drive.drive().throttle(Optional.empty()));

@@ -12,7 +12,17 @@ import java.nio.file.Path;
 ///   none outlives the process
 /// @param scratchLimitBytes most bytes that the scratch of one disk's backup may hold; past it the
 ///   backup fails, never the guest
-public record EngineConfig(Path runDir, Path scratchDir, long scratchLimitBytes) {
+/// @param backupTls credentials of servers for pull backups that are asked for with TLS
+public record EngineConfig(
+    Path runDir, Path scratchDir, long scratchLimitBytes, BackupTls backupTls) {
+  /// Certificates and key of a server, as `TlsCredentials` reads them.
+  ///
+  /// @param verifyPeer refuse clients without a certificate of the folder's authority
+  public record BackupTls(Path folder, boolean verifyPeer) {
+    /// Where QEMU takes them by default.
+    public static final BackupTls DEFAULT = new BackupTls(Path.of("/etc/pki/qemu"), true);
+  }
+
   /// Scratch of one backup unless told otherwise: no more than the disk itself.
   public static final long UNBOUNDED_SCRATCH = Long.MAX_VALUE;
 
@@ -27,7 +37,16 @@ public record EngineConfig(Path runDir, Path scratchDir, long scratchLimitBytes)
   }
 
   public static EngineConfig of(Path runDir, Path scratchDir) {
-    return new EngineConfig(runDir, scratchDir, UNBOUNDED_SCRATCH);
+    return new EngineConfig(runDir, scratchDir, UNBOUNDED_SCRATCH, BackupTls.DEFAULT);
+  }
+
+  public EngineConfig withBackupTls(BackupTls value) {
+    return new EngineConfig(runDir, scratchDir, scratchLimitBytes, value);
+  }
+
+  /// @param bytes most that the scratch of one disk's backup may hold
+  public EngineConfig withScratchLimit(long bytes) {
+    return new EngineConfig(runDir, scratchDir, bytes, backupTls);
   }
 
   Path guestDir() {

@@ -16,9 +16,13 @@ import io.tidemark.domain.spi.TransactionAction.MergeBitmaps;
 import io.tidemark.domain.spi.TransactionAction.RemoveBitmap;
 import io.tidemark.domain.spi.TransactionAction.Snapshot;
 import io.tidemark.domain.spi.TransactionAction.StartBackup;
+import io.tidemark.domain.spi.TransactionAction.StartView;
 import io.tidemark.job.BackupGroup;
 import io.tidemark.job.BackupJob;
 import io.tidemark.job.BackupOptions;
+import io.tidemark.job.JobClock;
+import io.tidemark.job.ViewGroup;
+import io.tidemark.job.ViewOptions;
 import io.tidemark.qcow2.Qcow2Image;
 import java.lang.System.Logger;
 import java.lang.System.Logger.Level;
@@ -83,10 +87,15 @@ final class Transaction {
       Optional<DirtyBitmap> bitmap,
       boolean targetIsZero) {}
 
+  /// A frozen view as planned.
+  private record View(
+      StartView action, GuestDrive drive, NodeGraph.Node node, Optional<DirtyBitmap> bitmap) {}
+
   private final Room room;
   private final Map<GuestDrive, Map<String, Planned>> plans = new HashMap<>();
   private final Set<GuestDrive> concerned = new HashSet<>();
   private final List<Backup> backups = new ArrayList<>();
+  private final List<View> views = new ArrayList<>();
   private final Map<GuestDrive, NodeGraph.Node> overlays = new LinkedHashMap<>();
   private final List<Runnable> atTheInstant = new ArrayList<>();
   private final List<ImageChange> imageChanges = new ArrayList<>();
@@ -114,6 +123,7 @@ final class Transaction {
       transaction.plan(action);
     }
     transaction.requireSnapshotsAlone(actions);
+    transaction.requireOneGroup();
     transaction.commit();
   }
 
@@ -125,6 +135,7 @@ final class Transaction {
       case RemoveBitmap remove -> planRemove(drive, remove);
       case MergeBitmaps merge -> planMerge(drive, merge);
       case StartBackup backup -> planBackup(drive, backup);
+      case StartView view -> planView(drive, view);
       case Snapshot snapshot -> planSnapshot(drive, snapshot);
     }
   }
@@ -166,6 +177,12 @@ final class Transaction {
         throw DriverErrors.generic(
             "drive " + action.target() + ": a snapshot goes with no other action on its drive");
       }
+    }
+  }
+
+  private void requireOneGroup() throws DriverException {
+    if (!backups.isEmpty() && !views.isEmpty()) {
+      throw DriverErrors.generic("backups and views do not go into one transaction");
     }
   }
 
@@ -249,6 +266,25 @@ final class Transaction {
     }
     backups.add(
         new Backup(backup, drive, node, bitmap, bitmap.isEmpty() && readsAsZeroes(node.format())));
+  }
+
+  private void planView(GuestDrive drive, StartView view) throws DriverException {
+    NodeGraph.Node node = room.graph().get(view.scratchNode());
+    room.jobs().requireFree(view.jobId(), drive, node);
+    for (View other : views) {
+      if (other.drive() == drive
+          || other.node() == node
+          || other.action().jobId().equals(view.jobId())) {
+        throw DriverErrors.generic(
+            "job " + view.jobId() + ": its name, drive or node is in use by another of the group");
+      }
+    }
+    requireTarget(drive, node);
+    Optional<DirtyBitmap> bitmap = Optional.empty();
+    if (view.bitmap().isPresent()) {
+      bitmap = Optional.of(usable(drive, view.bitmap().get()));
+    }
+    views.add(new View(view, drive, node, bitmap));
   }
 
   /// Refuses a node that cannot receive a copy of the drive.
@@ -337,7 +373,9 @@ final class Transaction {
       for (GuestDrive drive : overlays.keySet()) {
         drive.flush(); // most of it while the guest still runs
       }
-      if (backups.isEmpty()) {
+      if (!views.isEmpty()) {
+        startViews();
+      } else if (backups.isEmpty()) {
         instant(() -> atTheInstant.forEach(Runnable::run));
       } else {
         startBackups();
@@ -379,6 +417,42 @@ final class Transaction {
     } catch (DriverException | RuntimeException | Error e) {
       entries.forEach(room.jobs()::drop);
       scratches.forEach(Scratch::close);
+      throw e;
+    }
+  }
+
+  private void startViews() throws DriverException {
+    var entries = new ArrayList<JobTable.Entry>();
+    try {
+      var group =
+          new ViewGroup(
+              views.stream()
+                  .map(view ->
+                      new ViewOptions(
+                          view.action().jobId(),
+                          view.drive().drive(),
+                          view.bitmap(),
+                          view.node().format(),
+                          // Safe because what is kept is no more than the drive, at a place that
+                          // the client chose.
+                          Long.MAX_VALUE,
+                          JobClock.SYSTEM))
+                  .toList());
+      for (int i = 0; i < views.size(); i++) {
+        var entry =
+            new JobTable.Entry(
+                group.jobs().get(i),
+                JobState.Kind.BACKUP,
+                views.get(i).drive(),
+                views.get(i).node(),
+                Optional.empty(),
+                JobTable.Effect.NONE);
+        room.jobs().add(entry);
+        entries.add(entry);
+      }
+      instant(() -> group.start(() -> atTheInstant.forEach(Runnable::run)));
+    } catch (DriverException | RuntimeException | Error e) {
+      entries.forEach(room.jobs()::drop);
       throw e;
     }
   }

@@ -5,7 +5,6 @@ import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.ByteRange;
 import io.tidemark.block.DirtyBitmap;
-import io.tidemark.block.Drive;
 import io.tidemark.block.ZeroMode;
 import java.lang.System.Logger;
 import java.lang.System.Logger.Level;
@@ -25,7 +24,7 @@ import org.jspecify.annotations.Nullable;
 /// It finishes by itself: `WAITING` until all jobs of the group are there, then `PENDING` and
 /// `CONCLUDED` at once (QEMU: auto-finalize). `cancel` ends the whole group, and so does a failure;
 /// the target then holds nothing of worth.
-public final class BackupJob extends Job {
+public final class BackupJob extends InstantJob {
   static final int WORKERS = 4;
 
   /// A flush of the target that takes longer fails the job.
@@ -41,13 +40,10 @@ public final class BackupJob extends Job {
 
   private final BackupOptions options;
   private final BackupGroup group;
-  private final Drive source;
   private final BlockNode target;
   private final boolean zeroesMayStay;
 
-  // The fields below are guarded by the job's lock. Null before the group's instant.
-  private @Nullable FrozenView view;
-  private boolean filtering;
+  // The fields below are guarded by the job's lock.
   private long totalBytes;
   private long processedBytes;
   private long cursor;
@@ -55,10 +51,9 @@ public final class BackupJob extends Job {
   private boolean stopping;
 
   BackupJob(BackupOptions options, BackupGroup group) {
-    super(options.id(), options.bandwidthBytesPerSecond(), options.clock());
+    super(options.id(), options.source(), options.bandwidthBytesPerSecond(), options.clock());
     this.options = options;
     this.group = group;
-    this.source = options.source();
     this.target = options.target();
     this.zeroesMayStay = options.targetIsZero() && options.bitmap().isEmpty();
   }
@@ -77,62 +72,22 @@ public final class BackupJob extends Job {
     }
   }
 
-  /// Bytes that old data takes in the scratch now.
-  public long scratchBytes() {
-    lock.lock();
-    try {
-      return view == null ? 0 : view.scratchBytes();
-    } finally {
-      lock.unlock();
-    }
-  }
-
-  /// The instant: the caller has drained the drive.
-  void freeze() {
+  @Override
+  FrozenView makeView() {
     long granularity = DirtyBitmap.DEFAULT_GRANULARITY;
     Optional<DirtyBitmap> bitmap = options.bitmap();
     if (bitmap.isPresent()) {
       granularity = Math.min(bitmap.get().granularity(), FrozenView.STEP_BYTES);
     }
-    var wanted = new DirtyBitmap(id() + "-wanted", source.virtualSize(), granularity);
+    var wanted = new DirtyBitmap(id() + "-wanted", source().virtualSize(), granularity);
     if (bitmap.isPresent()) {
       wanted.merge(bitmap.get());
     } else {
       wanted.setAll();
     }
-    var frozen =
-        new FrozenView(
-            source, wanted, options.scratch(), options.scratchLimitBytes(), this::viewFailed);
-    source.addFilter(frozen);
-    lock.lock();
-    try {
-      view = frozen;
-      filtering = true;
-      totalBytes = wanted.dirtyBytes();
-    } finally {
-      lock.unlock();
-    }
-  }
-
-  /// Takes back [#freeze] for a job that never ran. The caller has drained the drive.
-  void thaw() {
-    lock.lock();
-    try {
-      if (view != null && filtering) {
-        source.removeFilter(view);
-        filtering = false;
-      }
-    } finally {
-      lock.unlock();
-    }
-  }
-
-  private void viewFailed(Throwable error) {
-    if (error instanceof BlockException known) {
-      fail(known);
-    } else {
-      failInternally(error);
-    }
+    locked(() -> totalBytes = wanted.dirtyBytes());
+    return new FrozenView(
+        source(), wanted, options.scratch(), options.scratchLimitBytes(), this::viewFailed);
   }
 
   @Override
@@ -155,7 +110,7 @@ public final class BackupJob extends Job {
         thread(nextThreadNumber(), () -> work(frozen));
       }
       if (copied()) {
-        removeFilter(frozen);
+        removeView(frozen);
         flushAside(target, FLUSH_LIMIT, () -> statusLocked() == JobStatus.ABORTING);
         group.arrive(this);
         awaitGroup();
@@ -169,16 +124,8 @@ public final class BackupJob extends Job {
     }
   }
 
-  private FrozenView frozen() {
-    FrozenView frozen = view;
-    if (frozen == null) {
-      throw new IllegalStateException("job " + id() + ": was started outside its group");
-    }
-    return frozen;
-  }
-
   private void skipHoles(FrozenView frozen) throws BlockException {
-    long size = source.virtualSize();
+    long size = source().virtualSize();
     for (long at = 0; zeroesMayStay && at < size && status() != JobStatus.ABORTING; ) {
       var window = new ByteRange(at, Math.min(SCAN_BYTES, size - at));
       long skipped = frozen.skipZeroes(window);
@@ -299,21 +246,12 @@ public final class BackupJob extends Job {
 
   // ---- the end
 
-  private void removeFilter(FrozenView frozen) {
-    frozen.deactivate();
-    if (filtering) {
-      try (var _ = source.drain()) {
-        thaw();
-      }
-    }
-  }
-
   private void tearDown(FrozenView frozen) {
     locked(() -> {
       stopping = true;
       changed.signalAll();
     });
-    removeFilter(frozen);
+    removeView(frozen);
     if (awaitNothingOut()) {
       try {
         frozen.clear();

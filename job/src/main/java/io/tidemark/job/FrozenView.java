@@ -7,11 +7,15 @@ import io.tidemark.block.ByteRange;
 import io.tidemark.block.DirtyBitmap;
 import io.tidemark.block.Drive;
 import io.tidemark.block.Extent;
+import io.tidemark.block.ExtentVisitor;
 import io.tidemark.block.Extents;
 import io.tidemark.block.GuestWrite;
 import io.tidemark.block.OutOfSpaceException;
 import io.tidemark.block.RangeLock;
+import io.tidemark.block.TransportException;
 import io.tidemark.block.WriteFilter;
+import io.tidemark.block.Zeroes;
+import java.lang.invoke.VarHandle;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
@@ -32,12 +36,24 @@ import java.util.function.Consumer;
 ///
 /// Order of locks: the drive's range (guest) → granules → nothing. The copy takes granules only.
 ///
+/// Whoever only reads ([#read], [#extents], of a view whose granules all stay wanted) takes no
+/// lock, so no guest waits for a reader: it reads the root first and looks at the saved bits then.
+/// A granule that is still not saved had not changed when it was read, since its bit is set before
+/// the write that changes it; one that is saved by then is read again from the scratch. A view that
+/// is inactive by then answers nothing, since writes no longer save.
+///
 /// A saved granule is in the scratch and stays until [#release], or is known to be all zeroes and
 /// takes no space. After a failure (`failed` is called once or more) nothing is saved any more and
 /// the view is worthless; guest writes go on as if it were not there.
 final class FrozenView implements WriteFilter {
   /// Most bytes that one step reads while it holds granules.
   static final int STEP_BYTES = 1 << 20;
+
+  /// Bytes that one step of [#read] reads before it looks at what was saved meanwhile.
+  private static final int READ_BYTES = 1 << 20;
+
+  /// The same of [#extents].
+  private static final long EXTENT_BYTES = 64L << 20;
 
   /// Where the old bytes of a part of a step are.
   enum Place {
@@ -62,6 +78,7 @@ final class FrozenView implements WriteFilter {
   private final DirtyBitmap saved;
   private final DirtyBitmap zero;
   private final AtomicLong scratchBytes = new AtomicLong();
+  private final AtomicLong keptBytes = new AtomicLong();
   private final ConcurrentLinkedQueue<ByteBuffer> buffers = new ConcurrentLinkedQueue<>();
   private volatile boolean active = true;
   private volatile boolean scratchUsed;
@@ -90,6 +107,15 @@ final class FrozenView implements WriteFilter {
 
   long scratchBytes() {
     return scratchBytes.get();
+  }
+
+  /// Bytes that were saved since the instant, zeroes included.
+  long keptBytes() {
+    return keptBytes.get();
+  }
+
+  long size() {
+    return wanted.size();
   }
 
   @Override
@@ -178,6 +204,7 @@ final class FrozenView implements WriteFilter {
     }
     saveData(at, run.end());
     saved.set(run.offset(), run.length());
+    keptBytes.addAndGet(run.length());
   }
 
   private void saveData(long from, long to) throws BlockException {
@@ -304,6 +331,149 @@ final class FrozenView implements WriteFilter {
       parts.set(last, new Part(place, before.offset(), before.length() + length));
     } else {
       parts.add(new Part(place, offset, length));
+    }
+  }
+
+  /// Reads the old bytes. Only of a view of everything, from which nothing is taken.
+  void read(long offset, ByteBuffer into) throws BlockException {
+    int start = into.position();
+    long end = offset + into.remaining();
+    for (long at = offset; at < end; ) {
+      long stop = Math.min(end, at + READ_BYTES - at % READ_BYTES);
+      readStep(at, into.slice(start + (int) (at - offset), (int) (stop - at)));
+      at = stop;
+    }
+    into.position(into.limit());
+  }
+
+  private void readStep(long offset, ByteBuffer into) throws BlockException {
+    long end = offset + into.remaining();
+    eachRun(
+        offset,
+        end,
+        (from, to, isSaved) -> {
+          if (!isSaved) {
+            source.root().read(from, into.slice((int) (from - offset), (int) (to - from)));
+          }
+        });
+    VarHandle.acquireFence(); // what was read, before the bits that say whether it was too late
+    eachRun(
+        offset,
+        end,
+        (from, to, isSaved) -> {
+          if (isSaved) {
+            readSaved(from, into.slice((int) (from - offset), (int) (to - from)));
+          }
+        });
+    requireActive();
+  }
+
+  /// Runs of granules that are or are not saved now, clipped to the range.
+  private void eachRun(long offset, long end, RunVisitor visitor) throws BlockException {
+    long granule = wanted.granularity();
+    long from = offset;
+    boolean isSaved = saved.isDirty(offset);
+    for (long at = offset - offset % granule + granule; at < end; at += granule) {
+      if (saved.isDirty(at) != isSaved) {
+        visitor.visit(from, at, isSaved);
+        isSaved = !isSaved;
+        from = at;
+      }
+    }
+    if (from < end) {
+      visitor.visit(from, end, isSaved);
+    }
+  }
+
+  private interface RunVisitor {
+    void visit(long from, long to, boolean isSaved) throws BlockException;
+  }
+
+  private void readSaved(long offset, ByteBuffer into) throws BlockException {
+    long granule = wanted.granularity();
+    long end = offset + into.remaining();
+    for (long from = offset; from < end; ) {
+      boolean isZero = zero.isDirty(from);
+      long to = Math.min(end, from - from % granule + granule);
+      while (to < end && zero.isDirty(to) == isZero) {
+        to = Math.min(end, to + granule);
+      }
+      ByteBuffer part = into.slice((int) (from - offset), (int) (to - from));
+      if (isZero) {
+        Zeroes.fill(part);
+      } else {
+        scratch.read(from, part);
+      }
+      from = to;
+    }
+  }
+
+  /// What the drive held where at the instant: `DATA`, or what reads as zeroes. Only of a view of
+  /// everything, from which nothing is taken.
+  void extents(long offset, long length, ExtentVisitor visitor) throws BlockException {
+    long end = offset + length;
+    boolean more = true;
+    for (long at = offset; more && at < end; ) {
+      long stop = Math.min(end, at + EXTENT_BYTES - at % EXTENT_BYTES);
+      for (Extent extent : extentsOf(at, stop)) {
+        more = more && visitor.visit(extent);
+      }
+      at = stop;
+    }
+  }
+
+  private List<Extent> extentsOf(long offset, long end) throws BlockException {
+    List<Extent> now = new ArrayList<>();
+    Extents.walk(
+        source.root(),
+        offset,
+        end - offset,
+        (extent, _, _) -> {
+          now.add(extent);
+          return true;
+        });
+    VarHandle.acquireFence(); // as in readStep
+    List<Extent> then = new ArrayList<>();
+    for (Extent extent : now) {
+      eachRun(
+          extent.offset(),
+          extent.end(),
+          (from, to, isSaved) -> {
+            if (isSaved) {
+              addSaved(then, from, to);
+            } else {
+              Extent.State state =
+                  extent.state() == Extent.State.DATA ? Extent.State.DATA : Extent.State.ZERO;
+              addExtent(then, from, to, state);
+            }
+          });
+    }
+    requireActive();
+    return then;
+  }
+
+  private void addSaved(List<Extent> into, long from, long to) {
+    long granule = wanted.granularity();
+    for (long at = from; at < to; ) {
+      long next = Math.min(to, at - at % granule + granule);
+      addExtent(into, at, next, zero.isDirty(at) ? Extent.State.ZERO : Extent.State.DATA);
+      at = next;
+    }
+  }
+
+  private static void addExtent(List<Extent> into, long from, long to, Extent.State state) {
+    if (!into.isEmpty() && into.getLast().state() == state) {
+      long start = into.removeLast().offset();
+      into.add(new Extent(start, to - start, state, -1, false));
+    } else {
+      into.add(new Extent(from, to - from, state, -1, false));
+    }
+  }
+
+  private void requireActive() throws BlockException {
+    VarHandle.acquireFence();
+    if (!active) {
+      throw new TransportException(source.name() + ": its frozen view is not kept any more");
     }
   }
 

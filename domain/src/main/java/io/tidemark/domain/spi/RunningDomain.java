@@ -22,6 +22,17 @@ public interface RunningDomain {
   /// [TransactionAction.StartBackup].
   void transaction(List<TransactionAction> actions) throws DriverException;
 
+  /// Starts the server at which clients read frozen views; one at a time. On failure nothing
+  /// listens.
+  void startViewServer(ViewServerSpec server) throws DriverException;
+
+  /// Offers a view at that server.
+  void exportView(ViewExportSpec export) throws DriverException;
+
+  /// Ends the server: requests that it has received end, clients are disconnected, the socket's
+  /// file goes. Does nothing when there is none.
+  void stopViewServer();
+
   /// Starts a live copy (`blockdev-mirror`, auto-finalize and auto-dismiss off).
   void startMirror(MirrorSpec mirror) throws DriverException;
 

@@ -37,6 +37,15 @@ public sealed interface TransactionAction {
       long bandwidthBytesPerSecond)
       implements TransactionAction {}
 
+  /// Keeps the drive's content at this instant readable (QEMU: a backup with sync mode "none"),
+  /// until the job is cancelled or its scratch fails. In one transaction several are one group, as
+  /// with [StartBackup]; the two do not go together. [RunningDomain#exportView] offers it.
+  ///
+  /// @param scratchNode node that takes what the guest overwrites, added before
+  /// @param bitmap goes with the view as it is now (the bitmap itself is not changed)
+  record StartView(String target, String jobId, String scratchNode, Optional<String> bitmap)
+      implements TransactionAction {}
+
   /// Puts an overlay over the drive's top (`blockdev-snapshot`): from this instant on the guest
   /// writes to the overlay, and what was the top lies beneath, flushed. The drive's bitmaps record
   /// on and go with it. No other action of the transaction may concern the drive.

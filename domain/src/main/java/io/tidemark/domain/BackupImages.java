@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.domain;
+
+import io.tidemark.domain.spi.DriverException;
+import io.tidemark.domain.spi.ImageService;
+import io.tidemark.domain.spi.NodeSpec;
+import java.lang.System.Logger.Level;
+import java.nio.file.Path;
+import java.util.Optional;
+
+/// The images that a backup writes: targets, and scratches of a pull. Every method is called with
+/// the domain's lock held.
+final class BackupImages {
+  private static final System.Logger LOG = System.getLogger(BackupImages.class.getName());
+
+  private final DomainLife domain;
+  private final DomainContext context;
+
+  BackupImages(DomainLife domain, DomainContext context) {
+    this.domain = domain;
+    this.context = context;
+  }
+
+  /// Makes an image, unless the client did, and opens it.
+  ///
+  /// @param shows a push target in qcow2 stands on the source as it is, when it holds an increment,
+  ///   so that it shows the whole disk
+  void prepare(Session session, LiveDisk source, BackupJob.Disk disk, boolean shows)
+      throws LibvirtException {
+    Path file = Path.of(disk.node().file());
+    if (disk.made()) {
+      create(session, source, disk, shows);
+    } else {
+      checkReused(session, source, disk, file);
+    }
+    try {
+      session
+          .driver()
+          .addNode(
+              new NodeSpec(
+                  disk.node().nodeName(),
+                  disk.node().storage(),
+                  disk.node().format(),
+                  false,
+                  Optional.empty()));
+    } catch (DriverException e) {
+      throw DriverErrors.toClient("add the target of disk '%s'".formatted(disk.target()), e);
+    }
+  }
+
+  private void create(Session session, LiveDisk source, BackupJob.Disk disk, boolean shows)
+      throws LibvirtException {
+    Path file = Path.of(disk.node().file());
+    Optional<ImageService.Backing> backing = Optional.empty();
+    if (shows && disk.incremental().isPresent() && disk.node().format().equals("qcow2")) {
+      Layer active = source.active();
+      backing = Optional.of(new ImageService.Backing(active.file(), Optional.of(active.format())));
+    }
+    try {
+      context
+          .images()
+          .create(
+              file,
+              disk.node().format(),
+              session.driver().sizes(source.target()).capacity(),
+              backing);
+      disk.markThere();
+    } catch (DriverException e) {
+      throw new LibvirtException(
+          ErrorCode.SYSTEM_ERROR,
+          ErrorDomain.HYPERVISOR,
+          "failed to create image file '%s': %s"
+              .formatted(disk.finalFile(), domain.upkeep().whyNotCreated(file, e)),
+          e);
+    }
+  }
+
+  private void checkReused(Session session, LiveDisk source, BackupJob.Disk disk, Path file)
+      throws LibvirtException {
+    if (domain.upkeep().fileStatus(file).isEmpty()) {
+      throw ErrorCode.INTERNAL_ERROR.because(
+          "could not open '%s': No such file or directory".formatted(file));
+    }
+    long there = context.chains().inspect(file, disk.node().format()).virtualSizeBytes();
+    long needed;
+    try {
+      needed = session.driver().sizes(source.target()).capacity();
+    } catch (DriverException e) {
+      throw DriverErrors.toClient("ask the size of disk '%s'".formatted(disk.target()), e);
+    }
+    if (there != needed) {
+      throw ErrorCode.INTERNAL_ERROR.because(
+          "Source and target image have different sizes: '%s' has %d bytes, disk '%s' has %d"
+              .formatted(file, there, disk.target(), needed));
+    }
+  }
+
+  /// Closes the images of a backup whose jobs have ended.
+  void close(Session session, BackupJob job) {
+    for (BackupJob.Disk disk : job.disks()) {
+      try {
+        session.driver().removeNode(disk.node().nodeName());
+      } catch (DriverException e) {
+        LOG.log(Level.WARNING, domain.name() + ": close " + disk.node().file(), e);
+        if (!job.pull()) {
+          job.fail(DriverErrors.reason(e)); // it may not be flushed
+        }
+      }
+    }
+  }
+
+  /// Gives the files their names; those that have them are left alone, so that it can be repeated.
+  void publish(BackupJob job) {
+    for (BackupJob.Disk disk : job.disks()) {
+      if (!disk.ours()) {
+        continue;
+      }
+      Path partial = Path.of(disk.node().file());
+      try {
+        if (context.images().status(partial).isPresent()
+            || context.images().status(Path.of(disk.finalFile())).isEmpty()) {
+          context.images().publish(partial, Path.of(disk.finalFile()));
+        }
+        disk.markPublished();
+      } catch (DriverException e) {
+        LOG.log(Level.WARNING, "%s: publish %s".formatted(domain.name(), disk.finalFile()), e);
+        job.fail(DriverErrors.reason(e));
+        return;
+      }
+    }
+  }
+
+  /// Removes what the backup made and what is not a backup.
+  void remove(BackupJob job) {
+    for (BackupJob.Disk disk : job.disks()) {
+      if (disk.removable()) {
+        domain
+            .upkeep()
+            .deleteFile(Path.of(disk.published() ? disk.finalFile() : disk.node().file()));
+      }
+    }
+  }
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.domain;
+
+import io.tidemark.domain.spi.ViewServerSpec;
+import io.tidemark.domain.spi.ViewServerSpec.Address;
+import java.nio.file.Path;
+import java.util.Set;
+
+/// `<server>` of a pull backup: where its clients connect.
+///
+/// @param address with port 0 when the client gave none
+record BackupServer(Address address, boolean tls) {
+  private static final int MAX_PORT = 65_535;
+
+  /// Whether the schema takes the element.
+  static boolean isValid(XmlElement server) {
+    boolean good = server.children().isEmpty();
+    good &= !server.hasAttribute("tls") || Set.of("yes", "no").contains(server.attribute("tls"));
+    String transport = server.hasAttribute("transport") ? server.attribute("transport") : "tcp";
+    switch (transport) {
+      case "tcp" -> {
+        good &=
+            Set.of("tls", "transport", "name", "port").containsAll(server.attributes().keySet());
+        good &= server.attribute("name").matches("[a-zA-Z0-9_.:+&*-]+");
+        good &= !server.hasAttribute("port") || server.attribute("port").matches("[0-9]{1,9}");
+      }
+      case "unix" -> {
+        good &= Set.of("tls", "transport", "socket").containsAll(server.attributes().keySet());
+        good &= server.attribute("socket").startsWith("/");
+      }
+      default -> good = false;
+    }
+    return good;
+  }
+
+  /// @param server [#isValid]
+  static BackupServer of(XmlElement server) throws LibvirtException {
+    boolean tls = server.attribute("tls").equals("yes");
+    if (server.attribute("transport").equals("unix")) {
+      return new BackupServer(new Address.Unix(DiskElement.path(server.attribute("socket"))), tls);
+    }
+    String text = server.attribute("port");
+    int port = text.isEmpty() ? 0 : Integer.parseInt(text);
+    if (port > MAX_PORT) {
+      throw ErrorCode.XML_ERROR.in(
+          ErrorDomain.DOMAIN, "failed to parse port number '%s'".formatted(text));
+    }
+    return new BackupServer(new Address.Tcp(server.attribute("name"), port), tls);
+  }
+
+  /// As clients see it.
+  XmlElement toXml() {
+    XmlElement server = new XmlElement("server");
+    switch (address) {
+      case Address.Unix(Path socket) ->
+          server.attribute("transport", "unix").attribute("socket", socket);
+      case Address.Tcp(String host, int port) -> {
+        server.attribute("transport", "tcp");
+        if (tls) {
+          server.attribute("tls", "yes");
+        }
+        server.attribute("name", host).attribute("port", port);
+      }
+    }
+    if (tls && address instanceof Address.Unix) {
+      server.attribute("tls", "yes");
+    }
+    return server;
+  }
+
+  ViewServerSpec spec() {
+    return new ViewServerSpec(address, tls);
+  }
+
+  void requirePort() throws LibvirtException {
+    if (address instanceof Address.Tcp(_, int port) && port == 0) {
+      throw ErrorCode.OPERATION_UNSUPPORTED.because("<domainbackup> must specify TCP port for now");
+    }
+  }
+}
