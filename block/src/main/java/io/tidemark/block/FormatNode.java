@@ -2,6 +2,7 @@
 package io.tidemark.block;
 
 import java.nio.ByteBuffer;
+import java.util.Map;
 import java.util.Optional;
 
 /// A node that gives the bytes of another node, its `file`, the meaning of an image format.
@@ -31,6 +32,16 @@ public interface FormatNode extends BlockNode {
   ///   does not fit where it is kept
   default void changeBacking(Optional<BackingReference> newBacking) throws BlockException {
     throw new UnsupportedImageException(name() + ": " + format() + " records no backing file");
+  }
+
+  /// Changes options that the image was made with, and syncs. Guest requests wait.
+  ///
+  /// @param options by QEMU's names; sizes as numbers of bytes
+  /// @throws UnsupportedImageException when the format, or what is in the image, forbids one of
+  ///   them; named in the text
+  default void amend(Map<String, String> options) throws BlockException {
+    throw new UnsupportedImageException(
+        name() + ": " + format() + " images have no options that can be amended");
   }
 
   /// Forgets all that this layer holds, so that the backing node answers for the whole disk; what

@@ -7,6 +7,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
 
 /// The options of a new image, as `-o name=value,…` gives them: checked names, sizes in bytes.
 ///
@@ -43,6 +45,10 @@ final class FormatOptions {
   /// @param preset what is shown when the option is not given; empty: nothing
   private record Known(String name, String preset, String meaning) {}
 
+  /// Those of qcow2 that can be changed later.
+  private static final Set<String> AMENDABLE =
+      Set.of(SIZE, "compat", "data_file", "data_file_raw", "lazy_refcounts", "refcount_bits");
+
   private static final Set<String> SIZES = Set.of(SIZE, "cluster_size");
 
   private final String format;
@@ -65,11 +71,24 @@ final class FormatOptions {
 
   /// The list of options for people.
   String help() {
-    StringBuilder text = new StringBuilder("Supported " + format + " options:\n");
-    for (Known known : KNOWN.getOrDefault(format, List.of())) {
-      text.append("  %-22s - %s%n".formatted(known.name + "=<…>", known.meaning));
+    return list(
+        "Supported " + format + " options:\n", KNOWN.getOrDefault(format, List.of()).stream());
+  }
+
+  /// The list of options that can be changed later.
+  String amendHelp() throws CommandException {
+    if (!format.equals("qcow2")) {
+      throw new CommandException("format '" + format + "' has no options that can be amended");
     }
-    return text.toString();
+    return list(
+        "Amend options for '" + format + "':\n",
+        KNOWN.getOrDefault(format, List.of()).stream().filter(k -> AMENDABLE.contains(k.name)));
+  }
+
+  private static String list(String title, Stream<Known> options) {
+    return options
+        .map(known -> "  %-22s - %s%n".formatted(known.name + "=<…>", known.meaning))
+        .collect(Collectors.joining("", title, ""));
   }
 
   void addAll(String file, List<String> arguments) throws CommandException {
@@ -125,6 +144,11 @@ final class FormatOptions {
     Map<String, String> rest = new LinkedHashMap<>(given);
     rest.keySet().removeAll(Set.of(SIZE, BACKING_FILE, BACKING_FORMAT));
     return rest;
+  }
+
+  /// All that was given.
+  Map<String, String> all() {
+    return Map.copyOf(given);
   }
 
   /// `cluster_size=65536 … size=1024`: all options with the defaults of those not given.

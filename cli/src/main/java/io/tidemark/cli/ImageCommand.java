@@ -18,6 +18,7 @@ import picocli.CommandLine.Spec;
 final class ImageCommand implements Runnable {
   static final Subcommands BENEATH =
       Subcommands.of(
+          Subcommand.of("amend", ImageAmend::new),
           Subcommand.of("bitmap", ImageBitmap::new),
           Subcommand.of("check", ImageCheck::new),
           Subcommand.of("commit", ImageCommit::new),

@@ -169,6 +169,57 @@ class ImageVerbsIT {
     sound(ours);
   }
 
+  /// The same amendments by both: the same outcome, and images that QEMU finds sound and alike.
+  @Test
+  void amendAgrees() throws IOException {
+    Random random = new Random(4);
+    Path theirs = qcow2("disk.qcow2", 8 * MIB, random);
+    qemuOk("snapshot", "-c", "s", theirs);
+    change(theirs, "qcow2", 8 * MIB, random, 10);
+    Path before = copy(theirs);
+    Path ours = folder.resolve("ours.qcow2");
+    Files.copy(theirs, ours);
+    for (String options :
+        List.of(
+            "compat=0.10",
+            "refcount_bits=32",
+            "lazy_refcounts=on",
+            "compat=1.1,lazy_refcounts=on,refcount_bits=2",
+            "refcount_bits=1",
+            "compat=0.10",
+            "data_file=x",
+            "cluster_size=4096",
+            "nonsense=1",
+            "refcount_bits=64",
+            "size=12M",
+            "compat=0.10",
+            "size=8M",
+            "compat=0.10,refcount_bits=16")) {
+      Tool.Result theirResult = qemuImg("amend", "-f", "qcow2", "-o", options, theirs);
+      Tool.Result ourResult = tidemark("amend", "-f", "qcow2", "-o", options, ours);
+      assertThat(ourResult.exit())
+          .as("%s: %s; theirs: %s", options, ourResult.text(), theirResult.text())
+          .isEqualTo(theirResult.exit());
+      sound(ours);
+      same(before, ours);
+      assertThat(specific(ours)).as(options).isEqualTo(specific(theirs));
+    }
+    Path snapshot = folder.resolve("snapshot.raw");
+    Path snapshotBefore = folder.resolve("before.raw");
+    qemuOk("convert", "-l", "s", "-O", "raw", ours, snapshot);
+    qemuOk("convert", "-l", "s", "-O", "raw", before, snapshotBefore);
+    same(snapshot, snapshotBefore);
+  }
+
+  /// What `qemu-img info` says of size and format.
+  private static String specific(Path image) {
+    return qemuOk("info", image)
+        .lines()
+        .filter(line -> line.startsWith("virtual size") || line.startsWith("    "))
+        .toList()
+        .toString();
+  }
+
   @Test
   void snapshotsAreMadeListedAppliedAndConverted() throws IOException {
     Random random = new Random(5);

@@ -47,6 +47,14 @@ final class HeaderFields {
     reread();
   }
 
+  /// Table and width of the refcounts at once: bytes 48 to 99.
+  synchronized void writeRefcounts(long offset, int clusters, int order) throws BlockException {
+    ByteBuffer raw = file.readAt(At.REFCOUNT_OFFSET, At.HEADER_LENGTH - At.REFCOUNT_OFFSET);
+    raw.putLong(0, offset).putInt(At.REFCOUNT_CLUSTERS - At.REFCOUNT_OFFSET, clusters);
+    raw.putInt(At.REFCOUNT_ORDER - At.REFCOUNT_OFFSET, order);
+    file.write(At.REFCOUNT_OFFSET, raw);
+  }
+
   /// L1 entries and place: bytes 36 to 47.
   synchronized void writeL1(long offset, int entries) throws BlockException {
     ByteBuffer raw = Header.bigEndian(12).putInt(0, entries).putLong(4, offset);
@@ -97,6 +105,37 @@ final class HeaderFields {
       file.write(At.INCOMPATIBLE, Header.bigEndian(8).putLong(0, bits));
       reread();
     }
+  }
+
+  /// In version 2, which has no such bits, nothing happens.
+  synchronized void writeCompatible(long bits) throws BlockException {
+    if (header.geometry().version() >= 3 && header.compatible() != bits) {
+      file.write(At.COMPATIBLE, Header.bigEndian(8).putLong(0, bits));
+      reread();
+    }
+  }
+
+  /// Records another name of the external data file: [HeaderRewrite], which syncs.
+  synchronized void writeDataFile(String name) throws BlockException {
+    byte[] bytes = name.getBytes(UTF_8);
+    if (bytes.length == 0 || bytes.length > Header.MAX_BACKING_NAME) {
+      throw new UnsupportedImageException(
+          file.name()
+              + ": name of the data file has "
+              + bytes.length
+              + " bytes, wanted 1 to "
+              + Header.MAX_BACKING_NAME);
+    }
+    var extensions = new ArrayList<Extension>();
+    for (Extension e : header.extensions()) {
+      extensions.add(
+          e.type() == Extension.DATA_FILE
+              ? new Extension(Extension.DATA_FILE, 0, ByteBuffer.wrap(bytes))
+              : e);
+    }
+    byte[] backing = header.backing().map(b -> b.name().getBytes(UTF_8)).orElse(new byte[0]);
+    new HeaderRewrite(file, header, extensions, backing).run();
+    reread();
   }
 
   synchronized void writeAutoclear(long bits) throws BlockException {

@@ -78,6 +78,49 @@ record ImageOptions(
     return new UnsupportedImageException(name + ": " + what);
   }
 
+  /// What of an image is to change, by the same names.
+  ///
+  /// @param size of the disk, bytes
+  record Amended(
+      Optional<Integer> version,
+      Optional<Integer> refcountOrder,
+      Optional<Boolean> lazyRefcounts,
+      Optional<String> dataFile,
+      Optional<Boolean> dataFileRaw,
+      Optional<Long> size) {
+    private static final Set<String> KNOWN =
+        Set.of("compat", "refcount_bits", "lazy_refcounts", "data_file", "data_file_raw", "size");
+
+    /// @param name what messages call the image
+    static Amended of(String name, Map<String, String> options) throws BlockException {
+      for (String option : options.keySet()) {
+        if (option.startsWith("backing_")) {
+          throw refuse(name, "option " + option + " cannot be amended; rebase the image instead");
+        }
+        if (option.startsWith("encrypt.")) {
+          throw refuse(name, "option " + option + ": encrypted images are not supported");
+        }
+        if (!KNOWN.contains(option)) {
+          throw refuse(
+              name,
+              Parser.KNOWN.contains(option)
+                  ? "option " + option + " is only supported for image creation"
+                  : "option " + option + " is not supported for qcow2");
+        }
+      }
+      var parser = new Parser(name, options);
+      return new Amended(
+          options.containsKey("compat") ? Optional.of(parser.version()) : Optional.empty(),
+          options.containsKey("refcount_bits")
+              ? Optional.of(parser.power("refcount_bits", 16, 0, 6))
+              : Optional.empty(),
+          parser.given("lazy_refcounts"),
+          parser.dataFile(),
+          parser.given("data_file_raw"),
+          options.containsKey("size") ? Optional.of(parser.size()) : Optional.empty());
+    }
+  }
+
   private record Parser(String name, Map<String, String> options) {
     private static final Set<String> KNOWN =
         Set.of(
@@ -142,6 +185,23 @@ record ImageOptions(
         case "off", "no", "false", "n" -> false;
         default -> throw bad(option, "on or off");
       };
+    }
+
+    Optional<Boolean> given(String option) throws BlockException {
+      return options.containsKey(option) ? Optional.of(onOff(option)) : Optional.empty();
+    }
+
+    /// Bytes, rounded up to whole sectors as QEMU does.
+    long size() throws BlockException {
+      try {
+        long size = Long.parseLong(value("size", ""));
+        if (size >= 0 && size <= Long.MAX_VALUE - 511) {
+          return (size + 511) & ~511L;
+        }
+      } catch (NumberFormatException _) {
+        // Said below.
+      }
+      throw bad("size", "a number of bytes");
     }
 
     private int compressionType() throws BlockException {

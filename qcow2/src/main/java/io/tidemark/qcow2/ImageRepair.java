@@ -2,7 +2,6 @@
 package io.tidemark.qcow2;
 
 import io.tidemark.block.BlockException;
-import io.tidemark.block.UnsupportedImageException;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.BitSet;
@@ -146,91 +145,42 @@ final class ImageRepair {
     Geometry geometry = header.geometry();
     var check = new ImageCheck(file, ImageCheck.Mode.LOOK, new ArrayList<>());
     ClusterCounts counts = check.counts();
-    int blockBits = geometry.refcountBlockBits();
-    long home = geometry.clusters(file.length()); // first cluster of the new structure
-    var blocks = new BitSet();
+    var fresh = new NewRefcounts(file, geometry);
     do {
       check.countWithoutRefcounts();
       for (long c = counts.nextTouched(counts.firstCluster());
           c >= 0 && c < counts.endCluster();
           c = counts.nextTouched(c + 1)) {
         if (counts.get(c) != 0) {
-          blocks.set(blockIndex(c, geometry));
+          fresh.need(c);
         }
       }
     } while (counts.next());
-    // Blocks and table count themselves: more of them may take more of them.
-    long tableClusters;
-    while (true) {
-      int before = blocks.cardinality();
-      tableClusters = geometry.clusters(8L * blocks.length());
-      long end = home + before + tableClusters;
-      for (long c = home; c < end; c += 1L << blockBits) {
-        blocks.set(blockIndex(c, geometry));
-      }
-      blocks.set(blockIndex(end - 1, geometry));
-      if (blocks.cardinality() == before
-          && geometry.clusters(8L * blocks.length()) == tableClusters) {
-        break;
-      }
-    }
-    long end = home + blocks.cardinality() + tableClusters;
-    long[] table = new long[(int) (tableClusters << (geometry.clusterBits() - 3))];
-    long place = home;
-    for (int i = blocks.nextSetBit(0); i >= 0; i = blocks.nextSetBit(i + 1)) {
-      table[i] = place++ << geometry.clusterBits();
-    }
+    fresh.place();
     counts.restart();
     var begun = new BitSet();
     do {
       check.countWithoutRefcounts();
+      BitSet blocks = fresh.blocks();
       for (int i = blocks.nextSetBit(0); i >= 0; i = blocks.nextSetBit(i + 1)) {
-        writeBlock(geometry, counts, i, table[i], begun, home, end);
+        ByteBuffer block = fresh.block(i, begun.get(i));
+        begun.set(i);
+        enter(block, i, counts, geometry);
+        fresh.writeBlock(i, block);
       }
     } while (counts.next());
-    ByteBuffer raw = Header.bigEndian(table.length * 8);
-    raw.asLongBuffer().put(table);
-    long tableOffset = place << geometry.clusterBits();
-    file.write(tableOffset, raw);
+    long tableOffset = fresh.writeTable();
     file.sync();
-    new HeaderFields(file, header).writeRefcountTable(tableOffset, (int) tableClusters);
+    new HeaderFields(file, header).writeRefcountTable(tableOffset, fresh.tableClusters());
     file.sync();
   }
 
-  private int blockIndex(long cluster, Geometry geometry) throws UnsupportedImageException {
-    long index = cluster >>> geometry.refcountBlockBits();
-    if (index >= Geometry.MAX_REFCOUNT_TABLE_BYTES / 8) {
-      throw new UnsupportedImageException(
-          file.name()
-              + ": cluster "
-              + cluster
-              + " needs a refcount table of more than "
-              + Geometry.MAX_REFCOUNT_TABLE_BYTES
-              + " bytes, the limit");
-    }
-    return (int) index;
-  }
-
-  /// Writes what the window holds of a block; clusters `[home, end)` hold the new structure.
-  private void writeBlock(
-      Geometry geometry,
-      ClusterCounts counts,
-      int index,
-      long place,
-      BitSet begun,
-      long home,
-      long end)
-      throws BlockException {
+  /// Enters what the window holds of a block.
+  private static void enter(ByteBuffer block, int index, ClusterCounts counts, Geometry geometry) {
     int order = geometry.refcountOrder();
-    long highest = order == 6 ? Long.MAX_VALUE : (1L << (1 << order)) - 1;
+    long highest = Refcounts.highest(order);
     long first = (long) index << geometry.refcountBlockBits();
-    long last = first + (1L << geometry.refcountBlockBits());
-    ByteBuffer block =
-        begun.get(index)
-            ? file.readAt(place, geometry.clusterSize())
-            : Header.bigEndian(geometry.clusterSize());
-    begun.set(index);
-    long stop = Math.min(last, counts.endCluster());
+    long stop = Math.min(first + (1L << geometry.refcountBlockBits()), counts.endCluster());
     for (long c = counts.nextTouched(Math.max(first, counts.firstCluster()));
         c >= 0 && c < stop;
         c = counts.nextTouched(c + 1)) {
@@ -238,9 +188,5 @@ final class ImageRepair {
         Refcounts.set(block, (int) (c - first), order, Math.min(counts.get(c), highest));
       }
     }
-    for (long c = Math.max(first, home); c < Math.min(last, end); c++) {
-      Refcounts.set(block, (int) (c - first), order, 1);
-    }
-    file.write(place, block.rewind());
   }
 }

@@ -25,6 +25,7 @@ import java.lang.System.Logger;
 import java.nio.ByteBuffer;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import org.jspecify.annotations.Nullable;
 
@@ -293,6 +294,13 @@ public final class Qcow2Image implements FormatNode {
     image.clearForeignAutoclear();
     image.header.writeBacking(newBacking);
     backing.record(newBacking.isPresent());
+  }
+
+  @Override
+  public void amend(Map<String, String> options) throws BlockException {
+    now.requireWritable();
+    now.requireSound();
+    new Amendment(this, reopening, options).run();
   }
 
   @Override

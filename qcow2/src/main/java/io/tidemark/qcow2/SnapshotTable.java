@@ -58,6 +58,14 @@ record SnapshotTable(List<Entry> entries, long bytes) {
     return new Entry(l1Offset, l1Entries, snapshot, raw);
   }
 
+  /// The entry as version 3 wants it: with the size of its disk. Extra data that goes past what is
+  /// known here stays as it is.
+  static Entry forVersion3(Entry entry) {
+    return entry.raw().getInt(At.EXTRA_LENGTH) >= At.EXTRA_VIRTUAL_SIZE + 8
+        ? entry
+        : entry(entry.l1Offset(), entry.l1Entries(), entry.snapshot());
+  }
+
   private static int padded(int bytes) {
     return (bytes + 7) & ~7;
   }
