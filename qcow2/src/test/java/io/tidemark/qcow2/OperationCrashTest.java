@@ -87,14 +87,14 @@ class OperationCrashTest {
       return file;
     }
 
-    private Optional<Qcow2Image.LogPlace> log(String boot) {
+    private Optional<LogPlace> log(String boot) {
       var identity = new ChangeLog.Identity(boot, 1, seed, 3);
       return logged
-          ? Optional.of(new Qcow2Image.LogPlace(identity.logIn(runDir), identity))
+          ? Optional.of(new LogPlace(identity.logIn(runDir), identity))
           : Optional.empty();
     }
 
-    Qcow2Image open(CrashingFile file, Optional<Qcow2Image.LogPlace> log) throws BlockException {
+    Qcow2Image open(CrashingFile file, Optional<LogPlace> log) throws BlockException {
       var image = Qcow2Image.open(file, OpenOptions.readWrite(), durability, log);
       if (backed) {
         image.attachBacking(base());
@@ -106,7 +106,7 @@ class OperationCrashTest {
     ///
     /// @return whether all were done before
     boolean holds(List<ImageOperation> operations, long cut) throws Exception {
-      Optional<Qcow2Image.LogPlace> log = log(BOOT);
+      Optional<LogPlace> log = log(BOOT);
       if (log.isPresent()) {
         ChangeLog.delete(log.get().path());
       }
@@ -139,7 +139,7 @@ class OperationCrashTest {
     }
 
     private void judge(
-        OperationRun run, CrashingFile left, Optional<Qcow2Image.LogPlace> log, long salt)
+        OperationRun run, CrashingFile left, Optional<LogPlace> log, long salt)
         throws Exception {
       OperationRun further;
       try (Qcow2Image image = open(left, log)) {
