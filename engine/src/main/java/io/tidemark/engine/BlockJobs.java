@@ -253,6 +253,7 @@ record BlockJobs(Transaction.Room room) {
     @Override
     public void before() {
       drive.beforePivot(node);
+      drive.atPivot(); // safe because the drive is drained until it is re-pointed
     }
 
     @Override

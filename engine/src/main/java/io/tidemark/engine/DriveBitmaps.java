@@ -30,9 +30,10 @@ import java.util.Set;
 /// - Contents reach the image in [#store] only, after the last guest write.
 ///
 /// Crash order of a pivot, the live record naming the new image: first the names go in use into the
-/// new image ([#announceIn], the drive is drained), then the drive is re-pointed, then they leave
-/// the old one ([#moveTo]). A crash between leaves bitmaps that are in use in both, or in the old
-/// one alone: never a clean one.
+/// new image ([#announceIn]), then the drive is re-pointed, and what the bitmaps hold at that
+/// moment is set aside ([#freeze], the drive is drained), then that is stored in the old one
+/// ([#moveTo]): true of the old image, since nobody writes there any more. A crash between leaves
+/// bitmaps that are in use in both, or in the old one alone: never a clean one.
 ///
 /// Not thread-safe: guarded by the domain's lock.
 final class DriveBitmaps {
@@ -49,6 +50,12 @@ final class DriveBitmaps {
   private final Map<String, BitmapStore.Stored> inconsistent = new LinkedHashMap<>();
   // Absent when the top image cannot keep bitmaps: raw, or opened read-only.
   private Optional<BitmapStore> store = Optional.empty();
+
+  // Those that were removed: an image beneath may still keep them.
+  private final Set<String> removed = new LinkedHashSet<>();
+
+  // What the persistent bitmaps held when the drive left its image; until that image keeps it.
+  private List<DirtyBitmap> frozen = List.of();
 
   // Whether a claim was tried, so that a start that fails has something to undo.
   private boolean claimed;
@@ -217,6 +224,7 @@ final class DriveBitmaps {
   /// Records from now on. Only with the drive drained.
   void join(DirtyBitmap bitmap, boolean isPersistent) {
     drive.addBitmap(bitmap);
+    removed.remove(bitmap.name());
     if (isPersistent) {
       persistent.add(bitmap.name());
     }
@@ -227,6 +235,7 @@ final class DriveBitmaps {
     Optional<DirtyBitmap> _ = drive.removeBitmap(name);
     persistent.remove(name);
     inconsistent.remove(name);
+    removed.add(name);
   }
 
   /// Brings the bitmaps in memory to the drive's size; the image has its own words for them. Only
@@ -246,6 +255,16 @@ final class DriveBitmaps {
   /// bitmap until [#store]: the guest is not stopped for that, and a crash then leaves the bitmap
   /// missing.
   void announceIn(BitmapStore next) {
+    for (String name : removed) {
+      try {
+        if (holds(next, name)) {
+          next.remove(name);
+        }
+      } catch (BlockException e) {
+        // Safe because it stays in use there: nobody takes it for a clean one.
+        LOG.log(Level.WARNING, "{0}: old bitmap {1}: {2}", drive.name(), name, e.getMessage());
+      }
+    }
     for (DirtyBitmap bitmap : persistentBitmaps()) {
       try {
         if (holds(next, bitmap.name())) {
@@ -282,8 +301,14 @@ final class DriveBitmaps {
     }
   }
 
+  /// Between the halves: from now on the guest's writes go to another image. Only with the drive
+  /// drained.
+  void freeze() {
+    frozen = persistentBitmaps().stream().map(bitmap -> bitmap.copy(bitmap.name())).toList();
+  }
+
   /// The second half, after it: the new top keeps the persistent bitmaps, or they are dropped when
-  /// it cannot keep any; they leave the old one.
+  /// it cannot keep any; the old one keeps what they held when the drive left it.
   void moveTo(Optional<BitmapStore> next) {
     Optional<BitmapStore> old = store;
     store = next;
@@ -294,25 +319,20 @@ final class DriveBitmaps {
     if (next.isEmpty()) {
       List.copyOf(persistent).forEach(this::leave);
     }
-    old.ifPresent(this::forgetIn);
+    old.ifPresent(this::keepIn);
+    frozen = List.of();
   }
 
-  private void forgetIn(BitmapStore old) {
-    for (BitmapStore.Stored stored : old.stored()) {
-      if (stored.inconsistent()) {
-        continue;
-      }
-      try {
-        old.remove(stored.name());
-      } catch (BlockException e) {
-        // Safe because it stays in use there: nobody takes it for a clean one.
-        LOG.log(
-            Level.WARNING,
-            "{0}: bitmap {1} stays in the image that the drive left: {2}",
-            drive.name(),
-            stored.name(),
-            e.getMessage());
-      }
+  private void keepIn(BitmapStore old) {
+    try {
+      old.store(frozen);
+    } catch (BlockException e) {
+      // Safe because they stay in use there: nobody takes them for clean ones.
+      LOG.log(
+          Level.WARNING,
+          "{0}: bitmaps of the image that the drive left: {1}",
+          drive.name(),
+          e.getMessage());
     }
   }
 

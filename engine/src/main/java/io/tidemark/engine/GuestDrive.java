@@ -79,6 +79,11 @@ final class GuestDrive {
     return node.format().readOnly() ? Optional.empty() : node.format().bitmapStore();
   }
 
+  /// The moment at which the drive leaves its image. Only with the drive drained.
+  void atPivot() {
+    bitmaps.freeze();
+  }
+
   /// After it did.
   void afterPivot(NodeGraph.Node next) {
     next.use();

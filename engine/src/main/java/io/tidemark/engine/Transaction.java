@@ -167,6 +167,7 @@ final class Transaction {
             () -> drive.beforePivot(overlay), () -> drive.takeBackBeforePivot(overlay)));
     atTheInstant.add(() -> {
       overlay.stackOn(drive.top());
+      drive.atPivot();
       drive.drive().repoint(overlay.format());
     });
   }

@@ -85,7 +85,12 @@ class SnapshotTransactionTest {
           .containsExactly(org.assertj.core.groups.Tuple.tuple("c1", 131072L, false));
     }
     domain.stop();
-    assertThat(rig.images.inspect(vda, "qcow2").bitmaps()).isEmpty();
+    RunningDomain beneath = rig.launch(drive("vda", node("n1", vda, "qcow2")));
+    assertThat(beneath.bitmaps("vda"))
+        .as("as it was when the drive left the image")
+        .extracting(BitmapState::dirtyBytes, BitmapState::inconsistent)
+        .containsExactly(org.assertj.core.groups.Tuple.tuple(65536L, false));
+    beneath.stop();
     assertThat(rig.images.inspect(over, "qcow2").bitmaps())
         .singleElement()
         .satisfies(bitmap -> assertThat(bitmap.inconsistent()).isFalse());
