@@ -186,6 +186,12 @@ final class DomainCalls {
               return new Replies.BlockInfo(sizes.allocation(), sizes.capacity(), sizes.physical());
             })
         .on(
+            Remote.DOMAIN_GET_DISK_ERRORS,
+            (_, call) -> {
+              int most = domain(call.dom()).diskErrorsAtMost(call.flags());
+              return new Replies.DiskErrors(List.of(), call.maxErrors() == 0 ? most : 0);
+            })
+        .on(
             Remote.DOMAIN_BLOCK_STATS,
             (_, call) -> {
               BlockStats stats = domain(call.dom()).blockStats(call.text());

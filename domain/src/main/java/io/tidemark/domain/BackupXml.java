@@ -40,6 +40,7 @@ record BackupXml(
 
   static BackupXml parse(String xml) throws LibvirtException {
     XmlElement root = Xml.parse(xml, "domain_backup", ErrorDomain.DOMAIN, "domainbackup");
+    Schema.BACKUP.check(xml);
     SchemaCheck schema = new SchemaCheck("domainbackup");
     schema.attributes(root, Set.of("mode"));
     String mode = root.hasAttribute("mode") ? root.attribute("mode") : "push";

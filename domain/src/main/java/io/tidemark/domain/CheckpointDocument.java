@@ -6,12 +6,10 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
-import java.util.Set;
 
 /// A checkpoint as it is remembered and written.
 ///
-/// Spec: libvirt 9.0.0 `domaincheckpoint.rng` and measured output: name, description, parent,
-/// creationTime, disks, domain.
+/// Spec: libvirt 9.0.0, measured output: name, description, parent, creationTime, disks, domain.
 ///
 /// @param parent empty for a root
 /// @param creationTime seconds since the epoch
@@ -56,27 +54,14 @@ record CheckpointDocument(
   static Request parse(String xml) throws LibvirtException {
     XmlElement root =
         Xml.parse(xml, "domain_checkpoint", ErrorDomain.DOMAIN_CHECKPOINT, "domaincheckpoint");
-    SchemaCheck schema = new SchemaCheck("domaincheckpoint");
-    schema.attributes(root, Set.of());
-    schema.children(
-        root, Set.of("name", "description", "parent", "creationTime", "disks", "domain"));
+    Schema.CHECKPOINT.check(xml);
     Optional<String> name = root.child("name").map(XmlElement::text);
-    schema.requireChild(name.isEmpty() || isName(name.get()), "name");
-    String time = root.childText("creationTime");
-    schema.requireChild(time.isEmpty() || time.matches("[0-9]{1,18}"), "creationTime");
-    Optional<List<RequestedDisk>> disks = Optional.empty();
-    Optional<XmlElement> list = root.child("disks");
-    if (list.isPresent()) {
-      List<RequestedDisk> requested = new ArrayList<>();
-      for (XmlElement disk : list.get().children()) {
-        schema.requireChild(disk.name().equals("disk"), "disks");
-        requested.add(disk(disk, schema));
-      }
-      disks = Optional.of(requested);
-    }
+    Optional<List<RequestedDisk>> disks =
+        root.child("disks")
+            .map(list -> list.children().stream().map(CheckpointDocument::disk).toList());
     Past past =
         new Past(
-            time.isEmpty() ? Optional.empty() : Optional.of(Long.parseLong(time)),
+            seconds(root.childText("creationTime").strip()),
             root.child("parent")
                 .map(parent -> parent.childText("name"))
                 .filter(parent -> !parent.isEmpty()),
@@ -84,20 +69,20 @@ record CheckpointDocument(
     return new Request(name, root.childText("description"), disks, past);
   }
 
-  private static RequestedDisk disk(XmlElement disk, SchemaCheck schema) throws LibvirtException {
-    String mode = disk.hasAttribute("checkpoint") ? disk.attribute("checkpoint") : "bitmap";
-    boolean good = !disk.attribute("name").isEmpty() && disk.children().isEmpty();
-    good &= Set.of("name", "checkpoint", "bitmap", "size").containsAll(disk.attributes().keySet());
-    good &= mode.equals("bitmap") || (mode.equals("no") && !disk.hasAttribute("bitmap"));
-    good &= !disk.hasAttribute("size") || disk.attribute("size").matches("[0-9]{1,19}");
-    schema.requireChild(good, "disks");
-    Optional<String> bitmap =
-        disk.hasAttribute("bitmap") ? Optional.of(disk.attribute("bitmap")) : Optional.empty();
-    return new RequestedDisk(disk.attribute("name"), mode.equals("bitmap"), bitmap);
+  /// What does not fit is as if it was not given, as libvirt has it.
+  private static Optional<Long> seconds(String text) {
+    try {
+      return Optional.of(Long.parseLong(text));
+    } catch (NumberFormatException _) {
+      return Optional.empty();
+    }
   }
 
-  private static boolean isName(String name) {
-    return name.matches("[A-Za-z0-9_-][A-Za-z0-9_.-]*");
+  private static RequestedDisk disk(XmlElement disk) {
+    Optional<String> bitmap =
+        disk.hasAttribute("bitmap") ? Optional.of(disk.attribute("bitmap")) : Optional.empty();
+    return new RequestedDisk(
+        disk.attribute("name"), !disk.attribute("checkpoint").equals("no"), bitmap);
   }
 
   /// Which disks of a running domain get a bitmap, in the domain's order; refuses what libvirt
@@ -139,7 +124,7 @@ record CheckpointDocument(
               .orElseThrow(() -> unsupported("no disk named '%s'".formatted(asked.name())))
               .target();
       if (bitmaps.put(target, asked.bitmapOr(name)) != null) {
-        throw unsupported("disk '%s' specified twice".formatted(target));
+        throw unsupported("disk '%s' specified twice".formatted(asked.name()));
       }
     }
     List<Disk> disks = new ArrayList<>();

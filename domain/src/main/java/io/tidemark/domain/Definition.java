@@ -96,6 +96,12 @@ final class Definition {
     this.root = root;
   }
 
+  /// Holds a client's document against the schema, besides what [#parse] checks.
+  static void validate(String xml) throws LibvirtException {
+    XmlElement _ = Xml.parse(xml, WHAT, ErrorDomain.DOMAIN, "domain");
+    Schema.DOMAIN.check(xml);
+  }
+
   /// Checks and completes a client's document.
   ///
   /// @param served domain types with a driver

@@ -253,10 +253,15 @@ final class DiskFacts {
     Optional<Session> session = domain.runningSession();
     if (session.isPresent()) {
       for (LiveDisk disk : session.get().live().disks()) {
-        List<Layer> layers = disk.layers();
-        int shown = backing ? Math.max(1, layers.size()) : 1;
-        for (int i = 0; i < shown; i++) {
-          runningBlock(session.get(), disk, i, "block." + count + ".", blocks);
+        List<Layer> shown = new ArrayList<>(disk.layers());
+        BlockJob job = disk.job();
+        if (job != null && job.change() instanceof ChainChange.Copy copy) {
+          shown.add(copy.mirror().getFirst());
+        }
+        int most = backing ? shown.size() : 1;
+        for (int i = 0; i < Math.max(1, most); i++) {
+          Optional<Layer> layer = i < shown.size() ? Optional.of(shown.get(i)) : Optional.empty();
+          runningBlock(session.get(), disk, layer, "block." + count + ".", blocks);
           count++;
         }
       }
@@ -271,23 +276,23 @@ final class DiskFacts {
   }
 
   private void runningBlock(
-      Session session, LiveDisk disk, int depth, String prefix, List<TypedParam> params)
+      Session session, LiveDisk disk, Optional<Layer> shown, String prefix, List<TypedParam> params)
       throws LibvirtException {
     params.add(new TypedParam.Str(prefix + "name", disk.target()));
-    if (!disk.hasMedium()) {
+    if (shown.isEmpty()) {
       return;
     }
-    Layer layer = disk.layers().get(depth);
+    Layer layer = shown.get();
     params.add(new TypedParam.Str(prefix + "path", layer.file()));
     params.add(new TypedParam.UInt(prefix + "backingIndex", layer.index()));
     try {
-      if (depth == 0) {
+      if (layer.equals(disk.active())) {
         counters(session.driver().statistics(disk.target()), prefix, params);
         sizes(session.driver().sizes(disk.target()), prefix, params);
         if (disk.threshold() != 0) {
           params.add(new TypedParam.ULLong(prefix + "threshold", disk.threshold()));
         }
-      } else {
+      } else if (layer.storage().path().isPresent()) {
         sizes(
             context.images().sizes(DiskElement.path(layer.file()), layer.format()), prefix, params);
       }

@@ -215,6 +215,13 @@ public final class Domain {
     return life.locked(() -> facts.blockStatsParams(disk));
   }
 
+  /// virDomainGetDiskErrors: how many disks may be in error at most. None ever is: a guest's
+  /// request that fails is answered with its error, the domain is not stopped for it.
+  public int diskErrorsAtMost(int flags) throws LibvirtException {
+    Flags.check(flags, 0, "qemuDomainGetDiskErrors");
+    return life.locked(() -> life.requireActive().live().disks().size());
+  }
+
   /// The domain's part of virConnectGetAllDomainStats: `state.*`, `balloon.*`, `vcpu.*`, `block.*`.
   ///
   /// @param types virDomainStatsTypes, 0 for all

@@ -243,7 +243,7 @@ public final class Domains {
   /// virDomainDefineXMLFlags.
   public Domain defineXml(String xml, int flags) throws LibvirtException {
     Flags.check(flags, Flags.DEFINE_VALIDATE, "qemuDomainDefineXMLFlags");
-    Definition definition = parse(xml);
+    Definition definition = parse(xml, Flags.has(flags, Flags.DEFINE_VALIDATE));
     check(definition);
     while (true) {
       Domain domain = claim(definition);
@@ -259,7 +259,10 @@ public final class Domains {
     }
   }
 
-  private Definition parse(String xml) throws LibvirtException {
+  private Definition parse(String xml, boolean validate) throws LibvirtException {
+    if (validate) {
+      Definition.validate(xml);
+    }
     return Definition.parse(xml, context.drivers().keySet(), context.environment().uuids());
   }
 
@@ -315,7 +318,7 @@ public final class Domains {
             | Flags.START_VALIDATE
             | Flags.START_RESET_NVRAM,
         "qemuDomainCreateXML");
-    Definition definition = parse(xml);
+    Definition definition = parse(xml, Flags.has(flags, Flags.START_VALIDATE));
     while (true) {
       Domain domain = claim(definition);
       try {

@@ -69,6 +69,11 @@ public final class SnapshotVerbs {
       if (Flags.has(flags, Flags.SNAPSHOT_HALT) && life.persistentDefinition().isEmpty()) {
         throw ErrorCode.OPERATION_INVALID.because("cannot halt after transient domain snapshot");
       }
+      if (!running && !life.checkpoints().tree().isEmpty()) {
+        // Nobody would carry the bitmaps over into the overlay.
+        throw ErrorCode.OPERATION_UNSUPPORTED.because(
+            "cannot perform block operations while checkpoint exists");
+      }
       boolean diskOnly = Flags.has(flags, Flags.SNAPSHOT_DISK_ONLY);
       boolean redefine = Flags.has(flags, Flags.SNAPSHOT_REDEFINE);
       SnapshotXml request =

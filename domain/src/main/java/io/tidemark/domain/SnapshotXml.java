@@ -44,7 +44,7 @@ record SnapshotXml(
   static SnapshotXml parse(String xml, Mode mode) throws LibvirtException {
     XmlElement root = Xml.parse(xml, "domain_snapshot", ErrorDomain.DOMAIN_SNAPSHOT);
     if (mode.validate()) {
-      SnapshotSchema.check(root);
+      Schema.SNAPSHOT.check(xml);
     }
     if (!root.name().equals("domainsnapshot")) {
       throw ErrorCode.XML_ERROR.in(

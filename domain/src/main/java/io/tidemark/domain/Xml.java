@@ -14,6 +14,7 @@ import org.xml.sax.Attributes;
 import org.xml.sax.InputSource;
 import org.xml.sax.SAXException;
 import org.xml.sax.SAXParseException;
+import org.xml.sax.XMLReader;
 import org.xml.sax.helpers.DefaultHandler;
 
 /// Reads documents from outside and writes them as libvirt does: two spaces a level, attributes in
@@ -85,14 +86,26 @@ final class Xml {
   }
 
   private static SAXParser parser() {
+    return parser(false); // prefixes and xmlns attributes are kept as they stand
+  }
+
+  /// For a schema, of a document that [#parse] has taken.
+  static XMLReader namespaceAwareReader() throws SAXException {
+    return parser(true).getXMLReader();
+  }
+
+  private static SAXParser parser(boolean namespaceAware) {
     SAXParserFactory factory = SAXParserFactory.newInstance();
-    factory.setNamespaceAware(false); // prefixes and xmlns attributes are kept as they stand
+    factory.setNamespaceAware(namespaceAware);
     try {
       factory.setFeature(XMLConstants.FEATURE_SECURE_PROCESSING, true);
       factory.setFeature("http://apache.org/xml/features/disallow-doctype-decl", true);
       factory.setFeature("http://xml.org/sax/features/external-general-entities", false);
       factory.setFeature("http://xml.org/sax/features/external-parameter-entities", false);
-      return factory.newSAXParser();
+      SAXParser parser = factory.newSAXParser();
+      // The JDK's own is lower. MAX_DEPTH itself is held by TreeBuilder.
+      parser.setProperty("jdk.xml.maxElementDepth", String.valueOf(MAX_DEPTH + 1));
+      return parser;
     } catch (ParserConfigurationException | SAXException e) {
       throw new IllegalStateException("the JDK's XML parser refuses its secure settings", e);
     }

@@ -193,10 +193,7 @@ class CheckpointsTest {
     void on(Domain domain) throws LibvirtException;
   }
 
-  private static final String SCHEMA =
-      "XML document failed to validate against schema: Unable to validate doc against"
-          + " domaincheckpoint.rng\n";
-  private static final String BAD = "\nElement domaincheckpoint failed to validate content\n";
+  private static final String SCHEMA = Refusals.SCHEMA + "domaincheckpoint.rng\n";
 
   static Stream<Arguments> refusals() {
     return Stream.of(
@@ -206,27 +203,15 @@ class CheckpointsTest {
             27,
             5,
             "XML error: expecting root element of 'domaincheckpoint', not 'domainsnapshot'"),
-        create(xml("", ""), 92, 5, SCHEMA + "Extra element name in interleave" + BAD),
-        create(xml("a b", ""), 92, 5, SCHEMA + "Extra element name in interleave" + BAD),
-        create(xml(".a", ""), 92, 5, SCHEMA + "Extra element name in interleave" + BAD),
-        create(xml("a/b", ""), 92, 5, SCHEMA + "Extra element name in interleave" + BAD),
-        create(xml("\u00e4", ""), 92, 5, SCHEMA + "Extra element name in interleave" + BAD),
-        create(
-            xml("c", "<foo/>"),
-            92,
-            5,
-            SCHEMA + "Element domaincheckpoint has extra content: foo\n"),
-        disks("<disk/>", 92, 5, SCHEMA + "Extra element disks in interleave" + BAD),
-        disks(
-            "<disk name='vda' checkpoint='foo'/>",
-            92,
-            5,
-            SCHEMA + "Extra element disks in interleave" + BAD),
-        disks(
-            "<disk name='vda' checkpoint='no' bitmap='c'/>",
-            92,
-            5,
-            SCHEMA + "Extra element disks in interleave" + BAD),
+        create(xml("", ""), 92, 5, SCHEMA),
+        create(xml("a b", ""), 92, 5, SCHEMA),
+        create(xml(".a", ""), 92, 5, SCHEMA),
+        create(xml("a/b", ""), 92, 5, SCHEMA),
+        create(xml("\u00e4", ""), 92, 5, SCHEMA),
+        create(xml("c", "<foo/>"), 92, 5, SCHEMA),
+        disks("<disk/>", 92, 5, SCHEMA),
+        disks("<disk name='vda' checkpoint='foo'/>", 92, 5, SCHEMA),
+        disks("<disk name='vda' checkpoint='no' bitmap='c'/>", 92, 5, SCHEMA),
         disks(
             "<disk name='vda' bitmap='x'/>",
             67,
@@ -237,7 +222,7 @@ class CheckpointsTest {
             "<disk name='vda'/><disk name='/img/a.qcow2'/>",
             67,
             69,
-            "unsupported configuration: disk 'vda' specified twice"),
+            "unsupported configuration: disk '/img/a.qcow2' specified twice"),
         create(xml("old", ""), 9, 20, "operation failed: domain moment old already exists"),
         refused(
             d -> d.checkpointCreateXml(xml("c", ""), 2),
