@@ -10,6 +10,7 @@ import java.lang.System.Logger.Level;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Optional;
+import org.jspecify.annotations.Nullable;
 
 /// The life of block jobs of one domain, from their start to their last event, whatever they do.
 /// [BlockCopies] and [ChainJobs] start them. Every method is called with the domain's lock held.
@@ -386,6 +387,16 @@ final class BlockJobs {
   private void deleteCommitted(BlockJob job) {
     for (String file : job.change().toDelete()) {
       domain.upkeep().deleteFile(Path.of(file));
+    }
+  }
+
+  /// After a restart of the daemon that does not take the domain up again: what a job behind its
+  /// commit point was to remove goes, where no header names it.
+  void dropped(@Nullable BlockJob job) {
+    if (job != null
+        && job.phase() == BlockJob.Phase.CHANGED
+        && job.change().headerChange().isEmpty()) {
+      deleteCommitted(job);
     }
   }
 

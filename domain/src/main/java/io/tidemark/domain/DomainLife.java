@@ -154,7 +154,7 @@ final class DomainLife {
     if (definition == null) {
       throw notFound();
     }
-    start(definition.copy(), flags, connection, false);
+    start(definition.copy(), flags, connection, Told.BOOTED);
   }
 
   /// Starts with a definition of its own, the persistent one stays: virDomainCreateXML. Takes the
@@ -170,7 +170,7 @@ final class DomainLife {
             ErrorDomain.DOMAIN, "domain '%s' is already active".formatted(name));
       }
       try {
-        start(definition, flags, connection, false);
+        start(definition, flags, connection, Told.BOOTED);
       } finally {
         if (session == null && stored.definition() == null) {
           forgetSelf();
@@ -181,7 +181,14 @@ final class DomainLife {
     }
   }
 
-  private void start(Definition definition, int flags, Object connection, boolean fromSnapshot)
+  /// What clients are told of a start.
+  private enum Told {
+    BOOTED,
+    FROM_SNAPSHOT,
+    NOTHING
+  }
+
+  private void start(Definition definition, int flags, Object connection, Told told)
       throws LibvirtException {
     if (blocked != null) {
       throw ErrorCode.OPERATION_INVALID.because(blocked);
@@ -224,17 +231,33 @@ final class DomainLife {
     completed = JobStats.NONE;
     TuneVerbs.applyAll(name, started);
     watch.start(name, () -> look(watch));
-    if (fromSnapshot) {
-      lifecycle(Lifecycle.STARTED_FROM_SNAPSHOT);
-      if (paused) {
-        lifecycle(Lifecycle.SUSPENDED_FROM_SNAPSHOT);
+    switch (told) {
+      case BOOTED -> {
+        lifecycle(paused ? Lifecycle.STARTED_BOOTED : Lifecycle.RESUMED_UNPAUSED);
+        lifecycle(paused ? Lifecycle.SUSPENDED_PAUSED : Lifecycle.STARTED_BOOTED);
       }
-    } else if (paused) {
-      lifecycle(Lifecycle.STARTED_BOOTED);
-      lifecycle(Lifecycle.SUSPENDED_PAUSED);
-    } else {
-      lifecycle(Lifecycle.RESUMED_UNPAUSED);
-      lifecycle(Lifecycle.STARTED_BOOTED);
+      case FROM_SNAPSHOT -> {
+        lifecycle(Lifecycle.STARTED_FROM_SNAPSHOT);
+        if (paused) {
+          lifecycle(Lifecycle.SUSPENDED_FROM_SNAPSHOT);
+        }
+      }
+      case NOTHING -> {}
+    }
+  }
+
+  /// Opens the images of the domain shut off for a job on them: started paused, with no word to
+  /// clients. Until [#endUntold] it is shown as running; a restart of the daemon ends it.
+  Session startUntold() throws LibvirtException {
+    Definition definition = persistentDefinition().orElseThrow(this::notFound);
+    start(definition.copy(), Flags.START_PAUSED | Flags.START_AUTODESTROY, this, Told.NOTHING);
+    return requireActive();
+  }
+
+  /// Shuts off again what [#startUntold] started, unless someone else has.
+  void endUntold(Session started) {
+    if (isCurrent(started)) {
+      end(DomainState.SHUTOFF_SHUTDOWN, Optional.empty(), null);
     }
   }
 
@@ -273,7 +296,7 @@ final class DomainLife {
   /// Starts the persistent definition after a revert.
   void startFromSnapshot(boolean paused) throws LibvirtException {
     Definition definition = persistentDefinition().orElseThrow(this::notFound);
-    start(definition.copy(), paused ? Flags.START_PAUSED : 0, this, true);
+    start(definition.copy(), paused ? Flags.START_PAUSED : 0, this, Told.FROM_SNAPSHOT);
   }
 
   void undefine(int flags) throws LibvirtException {
@@ -452,6 +475,7 @@ final class DomainLife {
       ExternalSnapshot.recover(this, live);
       if (live.autodestroy()) {
         LOG.log(Level.INFO, "{0}: its connection ended with the daemon, so it is stopped", name);
+        live.disks().stream().map(LiveDisk::job).forEach(jobs::dropped);
         dropRecovered(live, DomainState.SHUTOFF_DESTROYED);
         return;
       }
@@ -722,6 +746,10 @@ final class DomainLife {
   ///
   /// @param why reason of an end that nobody asked for
   private void end(DomainState off, Lifecycle change, @Nullable String why) {
+    end(off, Optional.of(change), why);
+  }
+
+  private void end(DomainState off, Optional<Lifecycle> change, @Nullable String why) {
     Session running = session;
     if (running == null) {
       return;
@@ -735,7 +763,7 @@ final class DomainLife {
     transients.remove(running.live());
     payDefinition();
     removeLive();
-    lifecycle(change); // with the id it had
+    change.ifPresent(this::lifecycle); // with the id it had
     session = null;
     offState = off;
     releaseWaiters(running);

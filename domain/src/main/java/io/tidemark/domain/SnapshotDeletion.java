@@ -10,10 +10,11 @@ import java.util.Optional;
 
 /// Deletes snapshots. Called with the domain's lock held; it is given up while jobs are waited for.
 ///
-/// An external one of a running domain is deleted as libvirt 9.0 does it: what its overlays hold is
-/// committed into what they stand on, and their files are removed: the job's crash order, see
-/// [BlockJobs], for each disk. The document goes last. After a crash between, the disks that were
-/// done are done, and the document is still there; it can be removed with METADATA_ONLY.
+/// An external one is deleted as libvirt 9.0 does it: what its overlays hold is committed into what
+/// they stand on, and their files are removed: the job's crash order, see [BlockJobs], for each
+/// disk. The document goes last. After a crash between, the disks that were done are done, and the
+/// document is still there; it can be removed with METADATA_ONLY. The images of a domain shut off
+/// are opened for it as by a paused start that nobody is told of; a crash ends that as well.
 record SnapshotDeletion(DomainLife domain, DomainContext context) {
   private static final System.Logger LOG = System.getLogger(SnapshotDeletion.class.getName());
 
@@ -69,9 +70,34 @@ record SnapshotDeletion(DomainLife domain, DomainContext context) {
     } else if (running.isPresent()) {
       new Commits(running.get()).run(snapshot);
     } else {
-      throw ErrorCode.OPERATION_UNSUPPORTED.because(
-          "deletion of external snapshots of a domain shut off is not supported");
+      requireKnown(snapshot);
+      Session session = domain.startUntold();
+      try {
+        new Commits(session).run(snapshot);
+      } finally {
+        domain.endUntold(session);
+      }
     }
+  }
+
+  /// libvirt 9.0 knows of a domain shut off only the images that its definition names.
+  private void requireKnown(SnapshotDocument snapshot) throws LibvirtException {
+    for (Disk disk : snapshot.external()) {
+      Optional<DiskElement> element =
+          domain.persistentDefinition().flatMap(definition -> definition.disk(disk.name()));
+      boolean known =
+          element
+              .filter(found -> found.backing().isPresent() || found.source().equals(disk.path()))
+              .isPresent();
+      if (!known) {
+        throw noSuchOverlay();
+      }
+    }
+  }
+
+  private static LibvirtException noSuchOverlay() {
+    return ErrorCode.INVALID_ARG.in(
+        ErrorDomain.STORAGE, "could not find base disk source in disk source chain");
   }
 
   /// The jobs that put the overlays of one snapshot into what they stand on.
@@ -95,8 +121,7 @@ record SnapshotDeletion(DomainLife domain, DomainContext context) {
           }
         }
       }
-      throw ErrorCode.INVALID_ARG.in(
-          ErrorDomain.STORAGE, "could not find base disk source in disk source chain");
+      throw noSuchOverlay();
     }
 
     void run(SnapshotDocument snapshot) throws LibvirtException {

@@ -77,6 +77,10 @@ final class FakeDriver implements DomainDriver {
     return domain;
   }
 
+  boolean runs(String name) {
+    return running.containsKey(name);
+  }
+
   Running of(String name) {
     return requireNonNull(running.get(name));
   }

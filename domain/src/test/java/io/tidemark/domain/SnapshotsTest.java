@@ -531,6 +531,75 @@ class SnapshotsTest {
     assertThat(domain.xmlDesc(0)).doesNotContain("/img/a.b").contains("/img/a.a", "/img/a.c");
   }
 
+  /// As libvirt: the images are opened by a start that nobody is told of.
+  @Test
+  void ofADomainShutOffIsDeletedByCommittingItsOverlay() throws Exception {
+    Domain domain = daemon.domains.defineXml(Daemon.usualXml(), 0);
+    String before = domain.xmlDesc(Flags.XML_INACTIVE);
+    take(domain, "x");
+    Snapshot x = domain.snapshots().lookupByName("x", 0);
+    daemon.takeEvents();
+    var caller =
+        new java.util.concurrent.FutureTask<>(() -> {
+          x.delete(0);
+          return true;
+        });
+    Thread.ofVirtual().start(caller);
+    Daemon.await(() -> daemon.driver.runs("vm") && daemon.running().jobIds().size() == 2);
+    FakeDriver.Running running = daemon.running();
+    for (String id : running.jobIds()) {
+      running.move(id, io.tidemark.domain.spi.DriverJobStatus.READY);
+    }
+    assertThat(caller.get(10, java.util.concurrent.TimeUnit.SECONDS)).isTrue();
+    assertThat(domain.isActive()).isFalse();
+    assertThat(names(domain, 0)).isEmpty();
+    assertThat(machine.has("/img/a.x")).isFalse();
+    assertThat(domain.xmlDesc(Flags.XML_INACTIVE).replaceAll("\\s*<backingStore/>", ""))
+        .isEqualTo(before);
+    assertThat(daemon.takeEvents())
+        .allMatch(event -> event.contains("ACTIVE_COMMIT"))
+        .filteredOn(event -> event.endsWith("COMPLETED"))
+        .hasSize(4);
+  }
+
+  @Test
+  void isThereWhenTheDaemonIsKilledWhileItsOverlayIsCommitted() throws Exception {
+    Domain domain = daemon.domains.defineXml(Daemon.usualXml(), 0);
+    Snapshot x = take(domain, "x");
+    String before = domain.xmlDesc(Flags.XML_INACTIVE);
+    Thread.ofVirtual()
+        .start(() -> {
+          try {
+            x.delete(0);
+          } catch (LibvirtException _) {
+            // its daemon is dead
+          }
+        });
+    Daemon.await(() -> daemon.driver.runs("vm") && daemon.running().jobIds().size() == 2);
+    daemon.view.kill();
+    Daemon after = new Daemon(machine);
+    after.domains.restore();
+    Domain again = after.domains.lookupByName("vm");
+    assertThat(again.isActive()).isFalse();
+    assertThat(again.xmlDesc(Flags.XML_INACTIVE)).isEqualTo(before);
+    assertThat(names(again, 0)).containsExactly("x");
+    assertThat(machine.has("/img/a.x")).isTrue();
+    again.create(0, Daemon.CLIENT);
+  }
+
+  @Test
+  void beneathTheTopOfADomainShutOffIsNotDeleted() throws LibvirtException {
+    Domain domain = daemon.domains.defineXml(Daemon.usualXml(), 0);
+    take(domain, "x");
+    take(domain, "y");
+    assertRefused(
+        () -> domain.snapshots().lookupByName("x", 0).delete(0),
+        8,
+        18,
+        "invalid argument: could not find base disk source in disk source chain");
+    assertThat(domain.isActive()).isFalse();
+  }
+
   @Test
   void isNotDeletedWhileAnotherJobRuns() throws LibvirtException {
     Domain domain = daemon.startTransient();

@@ -20,7 +20,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 /// Kill -9 of the daemon under a guest that writes without pause and reconnects: rules 1 to 3 of
-/// the design, [#ROUNDS] times each. `-Dkill.rounds=N` for more, `-Dseed=N` for other moments.
+/// the design, [#ROUNDS] times each; jobs are in [JobKillIT]. `-Dkill.rounds=N` for more, `-Dseed=N` for other moments.
 @Tag("interop")
 class KillIT {
   private static final int ROUNDS = Integer.getInteger("kill.rounds", 20);
@@ -72,46 +72,6 @@ class KillIT {
       guest.awaitProgress(1);
       guest.assertDiskHoldsAllAcknowledged();
     }
-    endAndCheck();
-  }
-
-  @Test
-  void copyIsDoneWholeOrNotAtAll() throws IOException {
-    int pivoted = 0;
-    for (int round = 0; round < ROUNDS; round++) {
-      Path copy = folder.resolve("copy" + round + ".qcow2");
-      guest.awaitProgress(1 + random.nextInt(500));
-      Path before = source();
-      // Every other copy is slow, so that the kill finds it in the middle.
-      int mibPerSecond = round % 2 == 0 ? 25 : 0;
-      virsh.ok(
-          "blockcopy",
-          DOMAIN,
-          "vda",
-          "--dest",
-          copy,
-          "--transient-job",
-          "--format",
-          "qcow2",
-          "--bandwidth",
-          mibPerSecond);
-      var pivot = Thread.ofVirtual().start(() -> Kills.pivotWhenReady(virsh, DOMAIN));
-      Kills.pauseMillis(random.nextInt(600));
-      killAndStart();
-      Kills.join(pivot);
-      guest.awaitProgress(1);
-      guest.assertDiskHoldsAllAcknowledged();
-      Path after = source();
-      assertThat(after).isIn(before, copy);
-      assertThat(virsh.ok("dumpxml", DOMAIN)).doesNotContain("<mirror");
-      assertThat(virsh.ok("blockjob", DOMAIN, "vda", "--info")).doesNotContain("Copy");
-      if (after.equals(copy)) {
-        pivoted++;
-      } else {
-        Files.deleteIfExists(copy);
-      }
-    }
-    System.out.printf("killed %d times, %d of them after the pivot%n", ROUNDS, pivoted);
     endAndCheck();
   }
 

@@ -191,11 +191,13 @@ final class ClientLink {
     }
   }
 
+  /// An export that has grown is the same: its disk was resized while nobody looked. What it gained
+  /// is not seen through this client.
   private void checkUnchanged(ClientConnection fresh) throws BlockException {
     ExportInfo now = fresh.terms().info();
     int lostFlags = info.transmissionFlags() & ~now.transmissionFlags();
     boolean lessWritable = now.readOnly() && !info.readOnly();
-    if (now.size() != info.size()
+    if (now.size() < info.size()
         || now.minBlock() > info.minBlock()
         || now.maxPayload() < info.maxPayload()
         || lessWritable

@@ -352,7 +352,17 @@ class NbdClientTest {
   }
 
   @Test
-  void refusesAnExportThatCameBackWithAnotherSize() throws Exception {
+  void goesOnWithAnExportThatCameBackLonger() throws Exception {
+    try (NbdClient client = NbdClient.connect(uri(), PATIENT)) {
+      server.close();
+      serve(new MemoryNode(2 * SIZE));
+      client.write(0, ByteBuffer.wrap(new byte[] {1}));
+      assertThat(client.virtualSize()).isEqualTo(SIZE);
+    }
+  }
+
+  @Test
+  void refusesAnExportThatCameBackShorter() throws Exception {
     var options = ClientOptions.defaults().withReconnectDelay(Duration.ofMillis(1));
     try (NbdClient client = NbdClient.connect(uri(), options)) {
       server.close();
