@@ -8,6 +8,7 @@ import io.tidemark.block.FileNode;
 import io.tidemark.block.OpenOptions;
 import io.tidemark.block.WindowNode;
 import io.tidemark.cli.GuestPattern;
+import io.tidemark.cli.GuestProof;
 import io.tidemark.cli.GuestVerdict;
 import io.tidemark.nbd.NbdClient;
 import io.tidemark.nbd.NbdUri;
@@ -172,6 +173,7 @@ class JobKillIT {
             });
     Kills.pauseMillis(random.nextInt(verb.spanMillis));
     daemon.kill();
+    long[] sent = {guest.proof(0).noted(), guest.proof(1).noted()};
     before.vda().stream().filter(Files::exists).forEach(JobKillIT::assertSound);
     before.vdb().forEach(JobKillIT::assertSound);
     daemon.start();
@@ -191,7 +193,7 @@ class JobKillIT {
           .isEqualTo(!(done && attempt.deleted().contains(image)));
     }
     if (done && verb == Verb.SNAPSHOT) {
-      assertOneInstant(before.vda().getFirst(), before.vdb().getFirst(), notBefore);
+      assertOneInstant(before.vda().getFirst(), before.vdb().getFirst(), notBefore, sent);
     }
     if (verb == Verb.PLUG) {
       useThePluggedDisk(now.plugged());
@@ -355,24 +357,55 @@ class JobKillIT {
 
   /// The images beneath two overlays are both disks as they were at one instant: as far as each
   /// other, or vda one operation further.
-  private void assertOneInstant(Path vda, Path vdb, long notBefore) throws IOException {
-    List<Long> first = moments(vda, 0);
-    List<Long> second = moments(vdb, 1);
+  private void assertOneInstant(Path vda, Path vdb, long notBefore, long[] sent)
+      throws IOException {
+    List<Long> first = moments(vda, 0, sent[0]);
+    List<Long> second = moments(vdb, 1, sent[1]);
     assertThat(first)
         .as("moments of vda beside those of vdb: %s, not before %d", second, notBefore)
         .anyMatch(m -> m >= notBefore && (second.contains(m) || second.contains(m - 1)));
   }
 
-  private List<Long> moments(Path image, int disk) throws IOException {
+  /// The moments of a disk that an image shows.
+  ///
+  /// @param cut the operation that a kill may have found in the middle: of its blocks some may be
+  ///   there and some not, as it was sent again and then went elsewhere
+  private List<Long> moments(Path image, int disk, long cut) throws IOException {
     Path raw = folder.resolve("judged.raw");
     Tool.require("qemu-img").ok("convert", "-U", "-f", "qcow2", "-O", "raw", image, raw);
     try (var copy = open(raw)) {
-      GuestVerdict verdict = GuestVerdict.of(copy, guest.proof(disk));
-      assertThat(verdict.differingBlocks()).as("%s of %s", verdict, image).isZero();
-      return verdict.moments();
+      GuestProof proof = guest.proof(disk);
+      GuestVerdict verdict = GuestVerdict.of(copy, proof);
+      if (verdict.differingBlocks() == 0) {
+        return verdict.moments();
+      }
+      assertThat(verdict.operation()).as("%s of %s", verdict, image).isEqualTo(cut);
+      assertIsInTheMiddleOf(copy, proof, cut);
+      return List.of(cut - 1, cut);
     } finally {
       Files.delete(raw);
     }
+  }
+
+  private static void assertIsInTheMiddleOf(BlockNode copy, GuestProof proof, long operation)
+      throws IOException {
+    int[] before = proof.stateAfter(operation - 1);
+    int[] after = proof.stateAfter(operation);
+    for (int block = 0; block < before.length; block++) {
+      ByteBuffer found = ByteBuffer.allocate(GuestPattern.BLOCK);
+      copy.read((long) block * GuestPattern.BLOCK, found);
+      assertThat(found.flip())
+          .as("block %d", block)
+          .isIn(wanted(block, before[block]), wanted(block, after[block]));
+    }
+  }
+
+  private static ByteBuffer wanted(int block, int operation) {
+    ByteBuffer wanted = ByteBuffer.allocate(GuestPattern.BLOCK);
+    if (operation >= 0) {
+      GuestPattern.put(wanted, block, operation);
+    }
+    return wanted.clear();
   }
 
   private static BlockNode open(Path raw) throws IOException {
@@ -415,7 +448,7 @@ class JobKillIT {
     virsh.ok("destroy", DOMAIN);
     last.vda().forEach(JobKillIT::assertSound);
     last.vdb().forEach(JobKillIT::assertSound);
-    assertThat(moments(last.vda().getFirst(), 0)).contains(guest.proof(0).acknowledged());
-    assertThat(moments(last.vdb().getFirst(), 1)).contains(guest.proof(1).acknowledged());
+    assertThat(moments(last.vda().getFirst(), 0, -1)).contains(guest.proof(0).acknowledged());
+    assertThat(moments(last.vdb().getFirst(), 1, -1)).contains(guest.proof(1).acknowledged());
   }
 }

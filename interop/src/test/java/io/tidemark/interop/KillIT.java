@@ -20,7 +20,8 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 /// Kill -9 of the daemon under a guest that writes without pause and reconnects: rules 1 to 3 of
-/// the design, [#ROUNDS] times each; jobs are in [JobKillIT]. `-Dkill.rounds=N` for more, `-Dseed=N` for other moments.
+/// the design, [#ROUNDS] times each; jobs are in [JobKillIT]. `-Dkill.rounds=N` for more,
+/// `-Dseed=N` for other moments.
 @Tag("interop")
 class KillIT {
   private static final int ROUNDS = Integer.getInteger("kill.rounds", 20);
