@@ -278,6 +278,7 @@ final class OperationRun {
   }
 
   /// What made another state of the image has flushed it.
+  @SuppressWarnings("ReferenceEquality") // one state is meant, not one like it
   private void flushedIf(State made) {
     if (before == made) {
       made.disk().flushed();
@@ -394,7 +395,7 @@ final class OperationRun {
   }
 
   private void resize(ImageOperation op) throws BlockException {
-    long size = (long) (op.what() * 700) * 1024 + (op.content() % 2 == 0 ? 512 : 0);
+    long size = ((long) (op.what() * 700)) * 1024 + (op.content() % 2 == 0 ? 512 : 0);
     long old = before.disk().size();
     byte[] bytes = new byte[(int) size];
     int kept = (int) Math.min(old, size);
@@ -458,6 +459,7 @@ final class OperationRun {
   // ---- what a crash left
 
   /// @param powerCut whether what was not flushed may be lost; else only the process died
+  @SuppressWarnings("ReferenceEquality") // one state is meant, not one like it
   void judge(Qcow2Image left, boolean powerCut) throws BlockException {
     AssertionError older = wrong(left, before, powerCut);
     if (older == null) {
