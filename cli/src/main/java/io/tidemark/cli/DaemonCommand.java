@@ -8,6 +8,7 @@ import java.io.PrintWriter;
 import java.nio.file.Path;
 import java.util.Map;
 import java.util.Optional;
+import java.util.OptionalLong;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CountDownLatch;
 import org.jspecify.annotations.Nullable;
@@ -44,6 +45,35 @@ final class DaemonCommand implements Callable<Integer> {
               + " user $XDG_RUNTIME_DIR/tidemark.")
   @Nullable Path runDir; // null: the default
 
+  @Option(
+      names = "--scratch-dir",
+      paramLabel = "DIR",
+      description =
+          "Where a push backup keeps what the guest overwrites before it is copied. Default:"
+              + " scratch in the state folder.")
+  @Nullable Path scratchDir; // null: the default
+
+  @Option(
+      names = "--scratch-limit",
+      paramLabel = "SIZE",
+      description =
+          "Most bytes there for one disk (k, M, G...); past it the backup fails, the guest goes on."
+              + " Default: the disk's size.")
+  @Nullable String scratchLimit; // null: the default
+
+  @Option(
+      names = "--backup-tls-dir",
+      paramLabel = "DIR",
+      description =
+          "Certificates of pull backups with tls='yes'. Default: /etc/pki/libvirt-backup, when"
+              + " that is not there /etc/pki/qemu.")
+  @Nullable Path backupTlsDir; // null: the default
+
+  @Option(
+      names = "--backup-tls-no-verify",
+      description = "Let clients of those backups in that have no certificate of that authority.")
+  boolean backupTlsNoVerify;
+
   @Override
   public Integer call() throws Exception {
     if (System.getProperty(LoggerFinder.LEVEL) == null) {
@@ -53,8 +83,20 @@ final class DaemonCommand implements Callable<Integer> {
     boolean root = "root".equals(System.getProperty("user.name"));
     Path state = stateDir != null ? stateDir : stateDir(root, environment);
     Path run = runDir != null ? runDir : runDir(root, environment);
-    serve(DaemonOptions.of(state, run, Tidemark.Version.number()));
+    serve(DaemonOptions.of(state, run, Tidemark.Version.number()).withBackups(backups()));
     return ExitStatus.DONE.code();
+  }
+
+  private DaemonOptions.Backups backups() throws CommandException {
+    OptionalLong limit = OptionalLong.empty();
+    if (scratchLimit != null) {
+      limit = OptionalLong.of(ImageSize.parse("--scratch-limit", scratchLimit));
+    }
+    return new DaemonOptions.Backups(
+        Optional.ofNullable(scratchDir),
+        limit,
+        Optional.ofNullable(backupTlsDir).map(Path::toAbsolutePath),
+        !backupTlsNoVerify);
   }
 
   /// Returns never: the process ends in the hook, with the code of a clean end.

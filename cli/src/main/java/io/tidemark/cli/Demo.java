@@ -26,7 +26,8 @@ import java.util.concurrent.locks.LockSupport;
 import org.jspecify.annotations.Nullable;
 
 /// The main job, once: a disk is copied live and pivoted, backed up in full and twice by increment,
-/// while a guest writes; then every copy is held against what the guest noted.
+/// and served for clients that pull a backup, while a guest writes; then every copy is held against
+/// what the guest noted.
 ///
 /// What "held" means: the guest does one operation at a time and notes each before it sends it. So
 /// a copy taken while it writes must equal the state after some operation N, bit for bit; and N
@@ -49,6 +50,7 @@ final class Demo implements AutoCloseable {
   private final DemoScreen screen;
   private final Path run;
   private final List<Backup> backups = new ArrayList<>();
+  private final List<Backup> pulled = new ArrayList<>();
 
   /// In order of start; also closed by [#abandon], from another thread.
   private final List<DemoProcess> started = new CopyOnWriteArrayList<>();
@@ -83,8 +85,11 @@ final class Demo implements AutoCloseable {
       backUp(running, notes, "increment-1", Optional.of("full"));
       pauseBetweenBackups(notes);
       backUp(running, notes, "increment-2", Optional.of("increment-1"));
+      pauseBetweenBackups(notes);
+      pull(running, notes);
       endGuest(running, notes, copy);
       restoreAll(notes);
+      judgePulled(notes);
       screen.line(
           String.format(
               Locale.ROOT,
@@ -229,6 +234,51 @@ final class Demo implements AutoCloseable {
               "         %s in %.1f s",
               mib(node.allocatedBytes()),
               (System.nanoTime() - start) / 1e9));
+    }
+  }
+
+  // Served as it was at one instant, and read by clients while the guest overwrites it.
+  private void pull(DemoDomain running, GuestProof notes)
+      throws IOException, RpcException, CommandException {
+    Path socket = run.resolve("pull.sock");
+    screen.line("pull     a backup that clients read, at nbd+unix:///vda?socket=" + socket);
+    long start = System.nanoTime();
+    long notBefore = notes.acknowledged();
+    running.backup(
+        """
+        <domainbackup mode='pull'>
+          <server transport='unix' socket='%s'/>
+          <disks><disk name='vda'><scratch file='%s'/></disk></disks>
+        </domainbackup>
+        """
+            .formatted(escaped(socket), escaped(folder.resolve("scratch"))),
+        "<domaincheckpoint><name>pulled</name></domaincheckpoint>");
+    long notAfter = notes.noted();
+    awaitGuest(notes, 1000);
+    var readers = new DemoPull(socket, DemoDomain.DISK);
+    Path own = folder.resolve("pulled.raw");
+    readers.read(own);
+    pulled.add(new Backup("pulled by Tidemark", own, notBefore, notAfter));
+    Path other = folder.resolve("pulled-nbdcopy.raw");
+    if (readers.readByNbdcopy(other, folder.resolve("nbdcopy.log"))) {
+      pulled.add(new Backup("pulled by nbdcopy", other, notBefore, notAfter));
+    }
+    running.abortJob();
+    await(running, DemoDomain.Outcome.DONE, () -> {});
+    screen.line(
+        String.format(
+            Locale.ROOT,
+            "         read by %d client%s in %.1f s",
+            pulled.size(),
+            pulled.size() == 1 ? "" : "s",
+            (System.nanoTime() - start) / 1e9));
+  }
+
+  private void judgePulled(GuestProof notes) throws IOException {
+    for (Backup copy : pulled) {
+      try (var file = FileNode.open(copy.file(), OpenOptions.reading())) {
+        judge(copy.name(), file, notes, copy.notBefore(), copy.notAfter());
+      }
     }
   }
 

@@ -83,6 +83,10 @@ final class DemoDomain implements AutoCloseable {
         new Calls.BackupBegin(domain, backupXml, Optional.of(checkpointXml), 0));
   }
 
+  void abortJob() throws IOException, RpcException {
+    client.call(Remote.DOMAIN_ABORT_JOB, new Calls.Domain(domain));
+  }
+
   /// Bytes of the running backup: done, and in all.
   record Progress(long done, long total) {}
 

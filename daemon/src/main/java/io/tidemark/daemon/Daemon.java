@@ -7,7 +7,6 @@ import io.tidemark.domain.LibvirtException;
 import io.tidemark.domain.spi.DomainDriver;
 import io.tidemark.domain.spi.ImageService;
 import io.tidemark.engine.EmbeddedDriver;
-import io.tidemark.engine.EngineConfig;
 import io.tidemark.engine.EngineImageService;
 import io.tidemark.rpc.CallTable;
 import io.tidemark.rpc.RpcServer;
@@ -53,10 +52,9 @@ public final class Daemon implements AutoCloseable {
   /// @throws IOException the folders or sockets are in use or cannot be made
   /// @throws LibvirtException the state cannot be read, or is newer than this program
   public static Daemon start(DaemonOptions options) throws IOException, LibvirtException {
-    EngineConfig engine = EngineConfig.of(options.runDir(), options.stateDir().resolve("scratch"));
     return start(
         options,
-        List.of(new EmbeddedDriver(engine)),
+        List.of(new EmbeddedDriver(options.engine())),
         new EngineImageService(),
         Environment.system());
   }

@@ -220,7 +220,7 @@ final class BackupPlan {
         "backup-%s-%s".formatted(disk.target(), node.nodeName()),
         node,
         file,
-        new BackupJob.Making(ours, device && !reuse),
+        new BackupJob.Making(ours, device && !reuse && !wanted.format().equals("raw")),
         wanted.incremental(),
         new BackupJob.Offer(wanted.exportName(), wanted.exportBitmap()));
   }

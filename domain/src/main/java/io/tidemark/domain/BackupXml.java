@@ -107,7 +107,12 @@ record BackupXml(
     Optional<String> target =
         disk.child(store).map(element -> element.attribute(type.equals("block") ? "dev" : "file"));
     good &= target.isEmpty() || target.get().startsWith("/");
+    good &= disk.children(store).stream().allMatch(element -> isStore(element, type));
     schema.requireChild(good, pull ? "server" : "disks");
+    if (disk.child(store).flatMap(element -> element.child("encryption")).isPresent()) {
+      throw ErrorCode.CONFIG_UNSUPPORTED.because(
+          "disk '%s': encryption of a backup's images is not supported".formatted(name));
+    }
     Optional<String> incremental =
         Optional.of(disk.attribute("incremental")).filter(text -> !text.isEmpty());
     return new Disk(
@@ -120,6 +125,12 @@ record BackupXml(
         target,
         Optional.of(disk.attribute("exportname")).filter(text -> !text.isEmpty()),
         Optional.of(disk.attribute("exportbitmap")).filter(text -> !text.isEmpty()));
+  }
+
+  private static boolean isStore(XmlElement store, String type) {
+    return Set.of(type.equals("block") ? "dev" : "file").containsAll(store.attributes().keySet())
+        && store.children().stream()
+            .allMatch(child -> Set.of("seclabel", "encryption").contains(child.name()));
   }
 
   private void checkModes() throws LibvirtException {

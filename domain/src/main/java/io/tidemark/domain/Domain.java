@@ -480,8 +480,15 @@ public final class Domain {
 
   /// virDomainAbortJobFlags: asks a backup to end; returns before it has.
   public void abortJob(int flags) throws LibvirtException {
-    Flags.check(flags, 1, "qemuDomainAbortJobFlags"); // POSTCOPY, which no job here has
-    run(jobs::abortJob);
+    Flags.check(flags, Flags.ABORT_JOB_POSTCOPY, "qemuDomainAbortJobFlags");
+    run(() -> {
+      if (Flags.has(flags, Flags.ABORT_JOB_POSTCOPY)) {
+        Session _ = life.requireActive();
+        throw ErrorCode.OPERATION_INVALID.because(
+            "current job is not outgoing migration in post-copy mode");
+      }
+      jobs.abortJob();
+    });
   }
 
   private LibvirtException notShown() {

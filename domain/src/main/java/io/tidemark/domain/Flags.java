@@ -150,6 +150,7 @@ public final class Flags {
   public static final int SNAPSHOT_REVERT_RESET_NVRAM = 8;
 
   // virDomainBackupBeginFlags
+  public static final int ABORT_JOB_POSTCOPY = 1;
   public static final int BACKUP_REUSE_EXTERNAL = 1;
 
   // virDomainGetJobStatsFlags

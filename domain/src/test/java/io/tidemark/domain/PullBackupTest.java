@@ -129,4 +129,45 @@ class PullBackupTest {
             "JOB_COMPLETED operation=9 time_elapsed=0 success=false", "STOPPED_DESTROYED");
     assertThat(machine.files()).noneMatch(file -> file.matches("/img/a.qcow2.+"));
   }
+
+  @Test
+  void refusesEncryptedImagesAndWhatNoSchemaKnows() throws LibvirtException {
+    Domain domain = daemon.startTransient();
+    String scratch = "<disk name='vda'><scratch file='/bk/s'>%s</scratch></disk>";
+    assertRefused(
+        () ->
+            domain.backupBegin(pull("", scratch.formatted("<encryption format='luks'/>")), null, 0),
+        67,
+        10);
+    assertRefused(() -> domain.backupBegin(pull("", scratch.formatted("<x/>")), null, 0), 92, 5);
+    assertThat(machine.has("/bk/s")).isFalse();
+  }
+
+  /// What a kill leaves: the record knows the scratch, and the next daemon removes it.
+  @Test
+  void killedDaemonsBackupIsReportedFailedAndItsScratchRemoved() throws LibvirtException {
+    Domain domain = daemon.startTransient();
+    domain.backupBegin(
+        pull("", "<disk name='vda'><scratch file='/bk/s'/></disk>"), checkpoint("c1"), 0);
+    assertThat(machine.has("/bk/s")).isTrue();
+    daemon.view.kill();
+    Daemon next = new Daemon(machine);
+    next.domains.restore();
+    assertThat(machine.has("/bk/s")).isFalse();
+    Domain again = next.domains.lookupByName("vm");
+    assertThat(again.jobStats(0)).isEqualTo(JobStats.NONE);
+    JobStats over = again.jobStats(1);
+    assertThat(over.type()).isEqualTo(4);
+    assertThat(Daemon.params(over.params()))
+        .contains("success=false errmsg=the daemon ended during the backup");
+    assertThat(again.checkpoints(0)).hasSize(1);
+    assertRefused(
+        () ->
+            again.backupBegin(
+                pull("", "<disk name='vda' incremental='c1'><scratch file='/bk/s'/></disk>"),
+                null,
+                0),
+        109,
+        10);
+  }
 }

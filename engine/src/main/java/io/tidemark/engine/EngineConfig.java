@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.engine;
 
+import java.nio.file.Files;
 import java.nio.file.Path;
 
 /// Where the embedded engine keeps what it needs while domains run.
@@ -19,8 +20,17 @@ public record EngineConfig(
   ///
   /// @param verifyPeer refuse clients without a certificate of the folder's authority
   public record BackupTls(Path folder, boolean verifyPeer) {
-    /// Where QEMU takes them by default.
-    public static final BackupTls DEFAULT = new BackupTls(Path.of("/etc/pki/qemu"), true);
+    /// Where libvirt takes them for backups.
+    static final Path LIBVIRT_BACKUP = Path.of("/etc/pki/libvirt-backup");
+
+    /// Where QEMU takes them when that folder is not there.
+    static final Path QEMU = Path.of("/etc/pki/qemu");
+
+    /// libvirt's folder when it is there when this is called, else QEMU's; clients must show a
+    /// certificate.
+    public static BackupTls usual() {
+      return new BackupTls(Files.isDirectory(LIBVIRT_BACKUP) ? LIBVIRT_BACKUP : QEMU, true);
+    }
   }
 
   /// Scratch of one backup unless told otherwise: no more than the disk itself.
@@ -37,7 +47,7 @@ public record EngineConfig(
   }
 
   public static EngineConfig of(Path runDir, Path scratchDir) {
-    return new EngineConfig(runDir, scratchDir, UNBOUNDED_SCRATCH, BackupTls.DEFAULT);
+    return new EngineConfig(runDir, scratchDir, UNBOUNDED_SCRATCH, BackupTls.usual());
   }
 
   public EngineConfig withBackupTls(BackupTls value) {

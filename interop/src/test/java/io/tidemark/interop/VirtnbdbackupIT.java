@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.interop;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import io.tidemark.testkit.Tool;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.List;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.Tag;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/// virtnbdbackup, unmodified: what it takes off a running domain, it restores, and that is what the
+/// guest had.
+@Tag("interop")
+class VirtnbdbackupIT {
+  private static final Duration LIMIT = Duration.ofMinutes(3);
+
+  @TempDir Path folder;
+
+  /// It asks for a name and a password whenever the URI is not one of its own kinds.
+  private static String run(String program, TidemarkProcess daemon, Object... words) {
+    Tool tool = Tool.require(program).timeout(LIMIT);
+    Object[] all =
+        Stream.concat(
+                Stream.of("-U", daemon.uri(), "--user", "x", "--password", "x"), Stream.of(words))
+            .toArray();
+    return tool.ok(all).out();
+  }
+
+  private void write(TidemarkProcess daemon, String export, String command) {
+    Path socket = daemon.guestSocket("vm");
+    Tool.require("qemu-io")
+        .ok("-f", "raw", "-c", command, "nbd+unix:///" + export + "?socket=" + socket);
+  }
+
+  private Path image(String name, String size) {
+    Path image = folder.resolve(name);
+    Tool.require("qemu-img").ok("create", "-q", "-f", "qcow2", image, size);
+    return image;
+  }
+
+  @Test
+  void restoresFullIncrementsDifferenceAndCopyAsTheGuestHadThem() throws IOException {
+    Tool.require("virtnbdbackup");
+    Tool img = Tool.require("qemu-img");
+    Path vda = image("a.qcow2", "48M");
+    Path vdb = image("b.qcow2", "16M");
+    Path backup = folder.resolve("backup");
+    Path restored = folder.resolve("restored");
+    try (TidemarkProcess daemon = TidemarkProcess.daemon(folder.resolve("tidemark"))) {
+      Virsh virsh = new Virsh(daemon);
+      virsh.ok("define", domain(vda, vdb));
+      virsh.ok("start", "vm");
+      write(daemon, "vda", "write -P 0x11 1M 5M");
+      write(daemon, "vdb", "write -P 0x22 0 1M");
+      run("virtnbdbackup", daemon, "-d", "vm", "-l", "full", "-o", backup);
+      write(daemon, "vda", "write -P 0x33 20M 2M");
+      write(daemon, "vdb", "write -P 0x44 3M 64k");
+      run("virtnbdbackup", daemon, "-d", "vm", "-l", "inc", "-o", backup);
+      write(daemon, "vda", "write -P 0x55 2M 1M");
+      write(daemon, "vda", "write -z 4M 1M");
+      run("virtnbdbackup", daemon, "-d", "vm", "-l", "inc", "-z", "-o", backup);
+      assertThat(virsh.ok("checkpoint-list", "vm", "--name").lines().filter(l -> !l.isBlank()))
+          .containsExactly("virtnbdbackup.0", "virtnbdbackup.1", "virtnbdbackup.2");
+      run("virtnbdbackup", daemon, "-d", "vm", "-l", "copy", "-o", folder.resolve("copy"));
+      run("virtnbdrestore", daemon, "-i", backup, "-a", "dump", "-o", restored);
+      run("virtnbdrestore", daemon, "-i", backup, "-o", restored);
+      run("virtnbdrestore", daemon, "-i", folder.resolve("copy"), "-o", folder.resolve("copied"));
+      run("virtnbdbackup", daemon, "-d", "vm", "-l", "diff", "-o", backup);
+      assertThat(virsh.run("domjobinfo", "vm").out()).contains("None");
+      virsh.ok("destroy", "vm");
+    }
+    for (Path disk : List.of(vda, vdb)) {
+      img.ok("compare", "-q", disk, restored.resolve(disk.getFileName()));
+      img.ok("compare", "-q", disk, folder.resolve("copied").resolve(disk.getFileName()));
+      img.ok("check", "-q", disk);
+    }
+  }
+
+  private Path domain(Path vda, Path vdb) throws IOException {
+    return Files.writeString(
+        folder.resolve("vm.xml"),
+        """
+        <domain type='tidemark'>
+          <name>vm</name>
+          <memory unit='MiB'>16</memory>
+          <os><type>hvm</type></os>
+          <devices>
+            <disk type='file' device='disk'>
+              <driver name='qemu' type='qcow2'/>
+              <source file='%s'/>
+              <target dev='vda' bus='virtio'/>
+            </disk>
+            <disk type='file' device='disk'>
+              <driver name='qemu' type='qcow2'/>
+              <source file='%s'/>
+              <target dev='vdb' bus='virtio'/>
+            </disk>
+          </devices>
+        </domain>
+        """
+            .formatted(vda, vdb));
+  }
+}
