@@ -54,7 +54,7 @@ final class Snapshots implements SnapshotStore {
                   Duration.ZERO,
                   0,
                   header.virtualSize(),
-                  OptionalLong.empty());
+                  OptionalLong.of(0)); // as qemu-img writes it
           var entries = new ArrayList<>(now.snapshots.entries());
           entries.add(SnapshotTable.entry(header.l1Offset(), header.l1Entries(), snapshot));
           var change = new SnapshotChange(now.file, now.header, now.allocator);
