@@ -138,8 +138,7 @@ class OperationCrashTest {
       return done;
     }
 
-    private void judge(
-        OperationRun run, CrashingFile left, Optional<LogPlace> log, long salt)
+    private void judge(OperationRun run, CrashingFile left, Optional<LogPlace> log, long salt)
         throws Exception {
       OperationRun further;
       try (Qcow2Image image = open(left, log)) {
