@@ -101,6 +101,9 @@ final class Clients implements RpcService<Client>, DomainEventListener {
           deliver(EventKind.TRAY_CHANGE, new Messages.TrayChange(Convert.wire(dom), alias, reason));
       case DomainEvent.DeviceRemoved(var dom, var alias) ->
           deliver(EventKind.DEVICE_REMOVED, new Messages.Device(Convert.wire(dom), alias));
+      case DomainEvent.MetadataChanged(var dom, var type, var uri) ->
+          deliver(
+              EventKind.METADATA_CHANGE, new Messages.MetadataChange(Convert.wire(dom), type, uri));
       case DomainEvent.DeviceAdded(var dom, var alias) ->
           deliver(EventKind.DEVICE_ADDED, new Messages.Device(Convert.wire(dom), alias));
       case DomainEvent.Tunable(var dom, var params) ->

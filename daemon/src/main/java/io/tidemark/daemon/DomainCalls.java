@@ -186,6 +186,18 @@ final class DomainCalls {
               return new Replies.BlockInfo(sizes.allocation(), sizes.capacity(), sizes.physical());
             })
         .on(
+            Remote.DOMAIN_GET_METADATA,
+            (_, call) ->
+                new Replies.Text(
+                    domain(call.dom()).metadata().metadata(call.type(), call.uri(), call.flags())))
+        .on(
+            Remote.DOMAIN_SET_METADATA,
+            (_, call) ->
+                done(() ->
+                    domain(call.dom())
+                        .metadata()
+                        .set(call.type(), call.metadata(), call.key(), call.uri(), call.flags())))
+        .on(
             Remote.DOMAIN_GET_DISK_ERRORS,
             (_, call) -> {
               int most = domain(call.dom()).diskErrorsAtMost(call.flags());

@@ -126,8 +126,13 @@ final class Definition {
     checkTargets(disks);
     sortDevices(devices);
     root.attributesFirst(List.of("type"));
-    root.sortChildren((a, b) -> Integer.compare(rank(a.name()), rank(b.name())));
+    order(root);
     return new Definition(root);
+  }
+
+  /// Brings the parts into libvirt's order.
+  static void order(XmlElement root) {
+    root.sortChildren((a, b) -> Integer.compare(rank(a.name()), rank(b.name())));
   }
 
   /// A document that this class wrote before.

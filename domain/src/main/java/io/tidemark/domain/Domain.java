@@ -19,6 +19,7 @@ public final class Domain {
   private final SnapshotVerbs snapshots;
   private final DeviceVerbs devices;
   private final TuneVerbs tuning;
+  private final MetadataVerbs metadata;
   private final MachineVerbs machine;
 
   Domain(DomainContext context, String name, UUID uuid) {
@@ -28,6 +29,7 @@ public final class Domain {
     snapshots = new SnapshotVerbs(this, context, jobs);
     devices = new DeviceVerbs(life, context);
     tuning = new TuneVerbs(life);
+    metadata = new MetadataVerbs(life);
     machine = new MachineVerbs(life, jobs);
   }
 
@@ -47,6 +49,10 @@ public final class Domain {
   }
 
   /// Limits and thresholds of disks.
+  public MetadataVerbs metadata() {
+    return metadata;
+  }
+
   public TuneVerbs tuning() {
     return tuning;
   }

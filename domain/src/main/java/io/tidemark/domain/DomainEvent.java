@@ -2,6 +2,7 @@
 package io.tidemark.domain;
 
 import java.util.List;
+import java.util.Optional;
 
 /// What happened to a domain, one case for each libvirt event id that is sent.
 public sealed interface DomainEvent {
@@ -40,6 +41,12 @@ public sealed interface DomainEvent {
 
   /// Event id 19.
   record DeviceAdded(DomainRef domain, String alias) implements DomainEvent {}
+
+  /// Event id 23.
+  ///
+  /// @param type virDomainMetadataType
+  /// @param uri of the namespace; absent for a title or a description
+  record MetadataChanged(DomainRef domain, int type, Optional<String> uri) implements DomainEvent {}
 
   /// Event id 24.
   ///

@@ -27,7 +27,7 @@ public enum ErrorCode {
   NO_DOMAIN_SNAPSHOT(72, "Domain snapshot not found: "),
   ARGUMENT_UNSUPPORTED(74, "argument unsupported: "),
   OPERATION_ABORTED(78, "operation aborted: "),
-  NO_DOMAIN_METADATA(80),
+  NO_DOMAIN_METADATA(80, "metadata not found: "),
   MIGRATE_UNSAFE(81, "Unsafe migration: "),
   OVERFLOW(82, "numerical overflow: "),
   BLOCK_COPY_ACTIVE(83, "block copy still active: "),

@@ -2,16 +2,20 @@
 package io.tidemark.domain;
 
 import java.io.IOException;
+import java.io.InputStream;
 import java.io.StringReader;
-import java.net.URL;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
 import javax.xml.XMLConstants;
+import javax.xml.parsers.DocumentBuilderFactory;
+import javax.xml.parsers.ParserConfigurationException;
 import javax.xml.transform.stream.StreamSource;
 import javax.xml.validation.SchemaFactory;
 import javax.xml.validation.ValidatorHandler;
 import org.jspecify.annotations.Nullable;
+import org.w3c.dom.ls.DOMImplementationLS;
+import org.w3c.dom.ls.LSInput;
 import org.xml.sax.ErrorHandler;
 import org.xml.sax.InputSource;
 import org.xml.sax.SAXException;
@@ -73,18 +77,41 @@ final class Schema {
   private synchronized javax.xml.validation.Schema compiled() {
     javax.xml.validation.Schema known = compiled;
     if (known == null) {
-      URL source = Objects.requireNonNull(Schema.class.getResource(file), file);
       SchemaFactory factory =
           SchemaFactory.newInstance(
               XMLConstants.RELAXNG_NS_URI, FACTORY, Schema.class.getClassLoader());
-      try {
-        known = factory.newSchema(new StreamSource(source.toExternalForm()));
-      } catch (SAXException e) {
+      factory.setResourceResolver((_, _, _, name, _) -> part(name));
+      try (InputStream source = open(file)) {
+        known = factory.newSchema(new StreamSource(source, file));
+      } catch (SAXException | IOException e) {
         throw new IllegalStateException("schema " + file + " cannot be read", e);
       }
       compiled = known;
     }
     return known;
+  }
+
+  private static InputStream open(String file) {
+    return Objects.requireNonNull(Schema.class.getResourceAsStream(file), file);
+  }
+
+  /// Another schema that one refers to: a resource, wherever classes come from.
+  private static LSInput part(String name) {
+    String file = name.substring(name.lastIndexOf('/') + 1);
+    try {
+      DOMImplementationLS dom =
+          (DOMImplementationLS)
+              DocumentBuilderFactory.newInstance()
+                  .newDocumentBuilder()
+                  .getDOMImplementation()
+                  .getFeature("LS", "3.0");
+      LSInput input = dom.createLSInput();
+      input.setByteStream(open(file));
+      input.setSystemId(file);
+      return input;
+    } catch (ParserConfigurationException e) {
+      throw new IllegalStateException("the JDK's DOM cannot be set up", e);
+    }
   }
 
   private record Complaints(List<String> texts) implements ErrorHandler {

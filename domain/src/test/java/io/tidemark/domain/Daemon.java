@@ -102,6 +102,8 @@ final class Daemon {
       case DomainEvent.BlockJob2(_, String target, BlockJobType type, BlockJobStatus status) ->
           "BLOCK_JOB_2 %s %s %s".formatted(target, type, status);
       case DomainEvent.Rebooted _ -> "REBOOT";
+      case DomainEvent.MetadataChanged(_, int type, var uri) ->
+          "METADATA " + type + " " + uri.orElse("-");
       case DomainEvent.TrayChanged(_, String alias, int reason) -> "TRAY " + alias + " " + reason;
       case DomainEvent.DeviceRemoved(_, String alias) -> "DEVICE_REMOVED " + alias;
       case DomainEvent.DeviceAdded(_, String alias) -> "DEVICE_ADDED " + alias;

@@ -149,6 +149,15 @@ public final class Calls {
   public record Metadata(Wire.Domain dom, int type, Optional<String> uri, int flags)
       implements Flagged {}
 
+  public record SetMetadata(
+      Wire.Domain dom,
+      int type,
+      Optional<String> metadata,
+      Optional<String> key,
+      Optional<String> uri,
+      int flags)
+      implements Flagged {}
+
   public record Checkpoint(Wire.Checkpoint checkpoint, int flags) implements Flagged {}
 
   public record CheckpointListAll(Wire.Checkpoint checkpoint, int needResults, int flags)

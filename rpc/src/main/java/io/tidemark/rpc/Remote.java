@@ -189,6 +189,8 @@ public final class Remote {
       Procedure.remote(258, Calls.DomainFlags.class, Nothing.class);
   public static final Procedure<Calls.DiskErrors, Replies.DiskErrors> DOMAIN_GET_DISK_ERRORS =
       Procedure.remote(263, Calls.DiskErrors.class, Replies.DiskErrors.class);
+  public static final Procedure<Calls.SetMetadata, Nothing> DOMAIN_SET_METADATA =
+      Procedure.remote(264, Calls.SetMetadata.class, Nothing.class);
   public static final Procedure<Calls.Metadata, Replies.Text> DOMAIN_GET_METADATA =
       Procedure.remote(265, Calls.Metadata.class, Replies.Text.class);
   public static final Procedure<Calls.BlockRebase, Nothing> DOMAIN_BLOCK_REBASE =
