@@ -18,6 +18,8 @@ import io.tidemark.domain.spi.RunningDomain;
 import io.tidemark.domain.spi.StreamSpec;
 import io.tidemark.domain.spi.ThrottleSpec;
 import io.tidemark.domain.spi.TransactionAction;
+import io.tidemark.domain.spi.ViewExportSpec;
+import io.tidemark.domain.spi.ViewServerSpec;
 import java.nio.ByteBuffer;
 import java.nio.file.Path;
 import java.util.List;
@@ -124,6 +126,19 @@ final class FakeDriver implements DomainDriver, ImageService {
     public void addNode(NodeSpec node) throws DriverException {
       throw no();
     }
+
+    @Override
+    public void startViewServer(ViewServerSpec server) throws DriverException {
+      throw no();
+    }
+
+    @Override
+    public void exportView(ViewExportSpec export) throws DriverException {
+      throw no();
+    }
+
+    @Override
+    public void stopViewServer() {}
 
     @Override
     public void removeNode(String node) {}
