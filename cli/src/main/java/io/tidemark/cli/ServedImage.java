@@ -119,17 +119,46 @@ final class ServedImage implements AutoCloseable {
     return drive;
   }
 
-  /// A bitmap of the image to offer with it; empty when there is none of that name.
-  Optional<DirtyBitmap> bitmap(String name) {
-    return bitmaps.stream().filter(bitmap -> bitmap.name().equals(name)).findFirst();
+  /// A bitmap to offer with the image: its own, else the first of that name down its chain, which
+  /// nobody writes to. Empty when there is none.
+  Optional<DirtyBitmap> bitmap(String name) throws BlockException {
+    Optional<DirtyBitmap> own = bitmaps.stream().filter(b -> b.name().equals(name)).findFirst();
+    if (own.isPresent() || holds(store, name)) {
+      return own;
+    }
+    Optional<BlockNode> layer = image.backing();
+    while (layer.isPresent() && layer.get() instanceof FormatNode beneath) {
+      Optional<BitmapStore> other = beneath.bitmapStore();
+      if (holds(other, name)) {
+        return inconsistent(other, name)
+            ? Optional.empty()
+            : Optional.of(other.orElseThrow().load(name));
+      }
+      layer = beneath.backing();
+    }
+    return Optional.empty();
+  }
+
+  private static boolean holds(Optional<BitmapStore> store, String name) {
+    return store.stream()
+        .flatMap(s -> s.stored().stream())
+        .anyMatch(stored -> stored.name().equals(name));
+  }
+
+  private static boolean inconsistent(Optional<BitmapStore> store, String name) {
+    return store.stream()
+        .flatMap(s -> s.stored().stream())
+        .anyMatch(stored -> stored.name().equals(name) && stored.inconsistent());
   }
 
   /// Why [#bitmap] found nothing.
   CommandException noBitmap(String name) {
-    boolean inconsistent =
-        store.stream()
-            .flatMap(s -> s.stored().stream())
-            .anyMatch(stored -> stored.name().equals(name));
+    boolean inconsistent = inconsistent(store, name);
+    Optional<BlockNode> layer = image.backing();
+    while (layer.isPresent() && layer.get() instanceof FormatNode beneath) {
+      inconsistent |= inconsistent(beneath.bitmapStore(), name);
+      layer = beneath.backing();
+    }
     return new CommandException(
         drive.name()
             + ": bitmap '"
@@ -137,7 +166,7 @@ final class ServedImage implements AutoCloseable {
             + (inconsistent
                 ? "' is inconsistent: the image was not closed cleanly; remove it and take a full"
                     + " backup"
-                : "' is not in the image"));
+                : "' is in no image of the chain"));
   }
 
   /// Flushes what clients wrote, writes the bitmaps back and closes the image. Nothing may use the

@@ -64,6 +64,7 @@ final class ClientSocket {
     }
     channel.connect(address);
     channel.setOption(StandardSocketOptions.TCP_NODELAY, true);
+    channel.setOption(StandardSocketOptions.SO_KEEPALIVE, true);
   }
 
   private static void closeUnless(CountDownLatch over, Duration time, SocketChannel channel) {

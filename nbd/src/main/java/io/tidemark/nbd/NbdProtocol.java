@@ -6,6 +6,7 @@ import io.tidemark.block.BlockNode;
 import io.tidemark.block.OpenOptions;
 import io.tidemark.block.ReadOnlyNodeException;
 import io.tidemark.block.SourceOptions;
+import io.tidemark.block.TransportException;
 import io.tidemark.block.UnsupportedImageException;
 import io.tidemark.block.spi.ProtocolDriver;
 import java.nio.file.InvalidPathException;
@@ -13,14 +14,19 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Optional;
 import java.util.Set;
+import java.util.concurrent.locks.LockSupport;
 
 /// QEMU's driver `nbd`: an export as the bytes of an image. Named by a URI, by QEMU's old
 /// `nbd:HOST:PORT[:exportname=NAME]` and `nbd:unix:PATH[:exportname=NAME]`, or by the options
-/// `server.*`, `export`, `reconnect-delay`; `host`, `port` and `path` are old words for the server.
+/// `server.*`, `export`, `reconnect-delay`, `open-timeout`; `host`, `port` and `path` are old words
+/// for the server.
 public final class NbdProtocol implements ProtocolDriver {
   private static final String OLD_UNIX = "nbd:unix:";
   private static final String OLD_TCP = "nbd:";
   private static final String EXPORT_NAME = ":exportname=";
+
+  /// Between two attempts to reach a server that is waited for.
+  private static final long PAUSE_NANOS = 100_000_000;
 
   @Override
   public Set<String> names() {
@@ -35,7 +41,7 @@ public final class NbdProtocol implements ProtocolDriver {
   @Override
   public BlockNode open(SourceOptions options, OpenOptions how) throws BlockException {
     NbdUri uri = tls(options, server(options));
-    options.take("open-timeout");
+    Optional<String> timeout = options.take("open-timeout");
     ClientOptions client = ClientOptions.defaults();
     Optional<String> delay = options.take("reconnect-delay");
     if (delay.isPresent()) {
@@ -43,12 +49,32 @@ public final class NbdProtocol implements ProtocolDriver {
           client.withReconnectDelay(
               Duration.ofSeconds(number(options, "reconnect-delay", delay.get())));
     }
-    NbdClient node = NbdClient.connect(uri, client);
+    Duration patience =
+        timeout.isEmpty()
+            ? Duration.ZERO
+            : Duration.ofSeconds(number(options, "open-timeout", timeout.get()));
+    NbdClient node = connect(uri, client, patience);
     if (node.readOnly() && !how.readOnly()) {
       node.close();
       throw new ReadOnlyNodeException(uri + ": the server's export is read-only");
     }
     return node;
+  }
+
+  /// Tries at least once, and again while the time lasts that the server may take to appear.
+  private static NbdClient connect(NbdUri uri, ClientOptions client, Duration patience)
+      throws BlockException {
+    long deadline = System.nanoTime() + patience.toNanos();
+    while (true) {
+      try {
+        return NbdClient.connect(uri, client);
+      } catch (TransportException e) {
+        if (deadline - System.nanoTime() <= PAUSE_NANOS || Thread.currentThread().isInterrupted()) {
+          throw e;
+        }
+      }
+      LockSupport.parkNanos(PAUSE_NANOS);
+    }
   }
 
   /// Adds what the options say of TLS. `tls-creds` names an object of the command line, which puts

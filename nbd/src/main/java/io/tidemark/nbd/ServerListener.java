@@ -72,6 +72,8 @@ final class ServerListener {
       try {
         if (client.getLocalAddress() instanceof InetSocketAddress) {
           client.setOption(StandardSocketOptions.TCP_NODELAY, true);
+          // A peer whose host is gone says nothing any more; else it would hold its place for ever.
+          client.setOption(StandardSocketOptions.SO_KEEPALIVE, true);
         }
       } catch (IOException e) {
         LOG.log(Level.DEBUG, "{0}: gone when accepted: {1}", name, e.getMessage());

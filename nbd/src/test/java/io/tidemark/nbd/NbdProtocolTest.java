@@ -10,12 +10,15 @@ import io.tidemark.block.ImageOpener;
 import io.tidemark.block.ImageSource;
 import io.tidemark.block.OpenOptions;
 import io.tidemark.block.ReadOnlyNodeException;
+import io.tidemark.block.TransportException;
 import io.tidemark.block.UnsupportedImageException;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Optional;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -80,6 +83,25 @@ class NbdProtocolTest {
     try (FormatNode node = opener.open(source, Optional.of("raw"), OpenOptions.reading())) {
       assertThatThrownBy(() -> node.reopen(false)).isInstanceOf(ReadOnlyNodeException.class);
     }
+  }
+
+  @Test
+  void waitsForAServerThatIsStillToComeAsLongAsItIsTold() throws Exception {
+    Path late = folder.resolve("late.sock");
+    String options = "driver=raw,file.driver=nbd,file.export=vda,file.path=" + late;
+    assertThatThrownBy(() -> open(ImageSource.ofOptions(options)))
+        .isInstanceOf(TransportException.class);
+    var opened = new CompletableFuture<Long>();
+    Thread.ofPlatform()
+        .start(() -> {
+          try (FormatNode node = open(ImageSource.ofOptions(options + ",file.open-timeout=60"))) {
+            opened.complete(node.virtualSize());
+          } catch (BlockException | RuntimeException e) {
+            opened.completeExceptionally(e);
+          }
+        });
+    server.listen(late);
+    assertThat(opened.get(60, TimeUnit.SECONDS)).isEqualTo(1 << 20);
   }
 
   @ParameterizedTest
