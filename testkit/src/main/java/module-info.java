@@ -9,6 +9,7 @@ module io.tidemark.testkit {
   requires org.junit.jupiter.params;
   requires org.opentest4j;
   requires org.assertj.core;
+  requires java.management;
 
   exports io.tidemark.testkit;
 }

@@ -10,12 +10,15 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.stream.Stream;
 import org.awaitility.Awaitility;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
+import tools.jackson.databind.JsonNode;
+import tools.jackson.databind.json.JsonMapper;
 
 /// The options of `export serve` that qemu-nbd has, seen by its clients.
 @Tag("interop")
@@ -74,6 +77,77 @@ class ServeOptionsIT {
           .containsExactly(
               "0 1048576 2 backing depth 2", "1048576 1048576 1 local", "2097152 2097152 0 absent");
     }
+  }
+
+  /// As qemu-nbd does; the image's own comes before one of the same name beneath it.
+  @Test
+  void offersBitmapsOfTheWholeChain() throws IOException {
+    qemuImg.ok("bitmap", "--add", "-f", "qcow2", base, "below");
+    qemuImg.ok("bitmap", "--add", "-f", "qcow2", base, "both");
+    qemuIo.ok("-f", "qcow2", "-c", "write -P 3 3M 64k", base);
+    qemuImg.ok("bitmap", "--add", "-f", "qcow2", top, "both");
+    try (var _ = serve("-r", "-B", "below", "-B", "both", "-f", "qcow2", top.toString())) {
+      for (var wanted :
+          Map.of("below", "0 3145728 0 clean", "both", "0 4194304 0 clean").entrySet()) {
+        String map =
+            Tool.require("nbdinfo").ok("--map=qemu:dirty-bitmap:" + wanted.getKey(), uri("")).out();
+        assertThat(map.lines().findFirst().orElse("").strip().replaceAll(" +", " "))
+            .isEqualTo(wanted.getValue());
+      }
+    }
+    Tool.Result refused =
+        Root.tidemark()
+            .run("export", "serve", "-k" + socket, "-B", "none", "-f", "qcow2", top.toString());
+    assertThat(refused.exit()).isEqualTo(1);
+    assertThat(refused.err()).contains("bitmap 'none' is in no image of the chain");
+  }
+
+  /// 64 images, and no more; each is its own.
+  @Test
+  void serves64ExportsAndListsThemAsNbdinfoDoes() throws IOException {
+    var words = new ArrayList<String>();
+    for (int i = 0; i < 65; i++) {
+      Path image = folder.resolve("disk" + i + ".raw");
+      Files.writeString(image, "disk %03d".formatted(i).repeat(512));
+      words.addAll(List.of("-x", "disk" + i));
+    }
+    List<String> images = new ArrayList<>();
+    for (int i = 0; i < 65; i++) {
+      images.add(folder.resolve("disk" + i + ".raw").toString());
+    }
+    List<String> all = new ArrayList<>(words.subList(0, 128));
+    all.addAll(List.of("-D", "one of many", "-r", "-f", "raw"));
+    all.addAll(images.subList(0, 64));
+    try (var _ = serve(all.toArray(String[]::new))) {
+      String server = "nbd+unix://?socket=" + socket;
+      JsonNode theirs =
+          JsonMapper.shared()
+              .readTree(Tool.require("nbdinfo").ok("--list", "--json", server).out());
+      JsonNode ours =
+          JsonMapper.shared()
+              .readTree(Root.tidemark().ok("export", "list", "--json", server).out());
+      assertThat(ours.get("exports")).hasSize(64);
+      assertThat(theirs.get("exports")).hasSize(64);
+      for (int i = 0; i < 64; i++) {
+        JsonNode mine = ours.get("exports").get(i);
+        JsonNode yours = theirs.get("exports").get(i);
+        for (String name : mine.propertyNames()) {
+          if (name.equals("uri")) {
+            continue; // nbdinfo leaves the socket out of it
+          }
+          assertThat(mine.get(name)).as(name).isEqualTo(yours.get(name));
+        }
+        read("%s".formatted(uri("disk" + i)), "read 0 512");
+      }
+      String text = Root.tidemark().ok("export", "list", server).out();
+      assertThat(text.lines().filter(line -> line.startsWith("export="))).hasSize(64);
+    }
+    words.addAll(List.of("-k" + socket, "-f", "raw"));
+    words.addAll(images);
+    words.addAll(0, List.of("export", "serve"));
+    Tool.Result refused = Root.tidemark().run(words.toArray());
+    assertThat(refused.exit()).isEqualTo(64);
+    assertThat(refused.err()).contains("64");
   }
 
   @Test
