@@ -116,6 +116,48 @@ class KillIT {
     endAndCheck();
   }
 
+  @Test
+  void pulledBackupEndsWithItsDaemonAndLeavesNoScratchAndNoGuess() throws IOException {
+    Path scratches = Files.createDirectory(folder.resolve("scratches"));
+    for (int round = 0; round < ROUNDS; round++) {
+      String checkpoint = "pull" + round;
+      guest.awaitProgress(1 + random.nextInt(500));
+      virsh.ok("backup-begin", DOMAIN, pullXml(scratches, ""), checkpointXml(checkpoint));
+      assertThat(files(scratches)).hasSize(1);
+      guest.awaitProgress(1 + random.nextInt(500)); // what it overwrites goes to the scratch
+      killAndStart();
+      guest.awaitProgress(1);
+      guest.assertDiskHoldsAllAcknowledged();
+      assertThat(files(scratches)).as("the scratch").isEmpty();
+      assertThat(virsh.ok("domjobinfo", DOMAIN, "--completed", "--anystats")).contains("Failed");
+      Tool.Result increment =
+          virsh.run(
+              "backup-begin",
+              DOMAIN,
+              pullXml(scratches, "<incremental>" + checkpoint + "</incremental>"));
+      assertThat(increment.exit()).isEqualTo(1);
+      assertThat(increment.err())
+          .contains("missing or broken bitmap '" + checkpoint + "' for disk 'vda'");
+      virsh.ok("checkpoint-delete", DOMAIN, checkpoint);
+    }
+    endAndCheck();
+  }
+
+  private Path pullXml(Path scratches, String incremental) throws IOException {
+    return Files.writeString(
+        folder.resolve("pull.xml"),
+        """
+        <domainbackup mode='pull'>
+          %s
+          <server transport='unix' socket='%s'/>
+          <disks>
+            <disk name='vda'><scratch file='%s'/></disk>
+          </disks>
+        </domainbackup>
+        """
+            .formatted(incremental, folder.resolve("pull.sock"), scratches.resolve("vda")));
+  }
+
   private void killAndStart() throws IOException {
     daemon.kill();
     daemon.start();

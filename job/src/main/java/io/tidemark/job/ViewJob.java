@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.job;
 
+import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.DirtyBitmap;
+import java.lang.System.Logger;
+import java.lang.System.Logger.Level;
 import java.util.Optional;
 import org.jspecify.annotations.Nullable;
 
@@ -12,6 +15,8 @@ import org.jspecify.annotations.Nullable;
 /// It never ends by itself but when the view cannot be kept: when the scratch is full or fails. The
 /// guest's writes go on, and what is read of the view from then on is an error.
 public final class ViewJob extends InstantJob {
+  private static final Logger LOG = System.getLogger(ViewJob.class.getName());
+
   private final ViewOptions options;
 
   // Guarded by the job's lock. Null before the instant, and when the view has no bitmap.
@@ -75,5 +80,16 @@ public final class ViewJob extends InstantJob {
       lock.unlock();
     }
     removeView(frozen);
+    giveBack(frozen);
+  }
+
+  /// So that closing the scratch has little to write. A reader that is still at it finds the view
+  /// inactive.
+  private void giveBack(FrozenView frozen) {
+    try {
+      frozen.clear();
+    } catch (BlockException e) {
+      LOG.log(Level.DEBUG, "job {0}: its scratch was not given back: {1}", id(), e.getMessage());
+    }
   }
 }

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Row P6: push backups of a running domain into qcow2: all of a disk, then what changed since.
+
+Ours is a daemon, the peer is libvirt with QEMU; the same virsh asks both, from backup-begin to the event of its end. The peer is
+taken where TIDEMARK_BENCH_LIBVIRT names its URI (default qemu:///system), and left out where none answers. What changes is 1 MiB at
+a time, spread over the disk.
+"""
+import contextlib
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import urllib.parse
+
+import files
+import servers
+from table import OURS, table
+
+PEER = "libvirt + QEMU"
+PEER_URI = os.environ.get("TIDEMARK_BENCH_LIBVIRT", "qemu:///system")
+INCREMENTS = {"increment, 0.1 %": 0.001, "increment, 1 %": 0.01, "increment, 10 %": 0.1}
+FULL = "full"
+
+
+def _domain(kind, name, image):
+    return (f"<domain type='{kind}'><name>{name}</name><memory unit='MiB'>64</memory><os><type>hvm</type></os><devices>"
+            f"<disk type='file' device='disk'><driver name='qemu' type='qcow2' discard='unmap'/><source file='{image}'/>"
+            f"<target dev='vda' bus='virtio'/></disk></devices></domain>")
+
+
+@contextlib.contextmanager
+def _running(virsh, setting, kind, image):
+    """Yields the domain's name."""
+    name = f"tidemark-bench-{os.getpid()}"
+    xml = setting.folder / "domain.xml"
+    xml.write_text(_domain(kind, name, image))
+    subprocess.run([*virsh, "create", xml], check=True, stdout=subprocess.DEVNULL)
+    try:
+        yield name
+    finally:
+        subprocess.run([*virsh, "destroy", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@contextlib.contextmanager
+def _ours(setting, image):
+    """Yields virsh's words, the domain's name, and what writes at offsets."""
+    run = setting.folder / "daemon"
+    errors = open(setting.folder / "daemon.log", "wb")
+    daemon = subprocess.Popen([setting.tidemark, "daemon", "--state-dir", run / "state", "--run-dir", run],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True)
+    try:
+        if not daemon.stdout.readline().startswith("ready"):
+            raise SystemExit("bench/compare: the daemon did not start, see daemon.log")
+        virsh = ["virsh", "-q", "-c", f"qemu+unix:///system?socket={run}/libvirt-sock"]
+        with _running(virsh, setting, "tidemark", image) as name:
+            uri = f"nbd+unix:///vda?socket={urllib.parse.quote(str(run))}/guest/{name}.sock"
+
+            def write(offsets):
+                words = [word for at in offsets for word in ("-c", f"write -P 7 {at} 1M")]
+                subprocess.run(["qemu-io", "-f", "raw", *words, uri], check=True, stdout=subprocess.DEVNULL)
+
+            yield virsh, name, write
+    finally:
+        daemon.terminate()
+        daemon.wait(60)
+        errors.close()
+        shutil.rmtree(run, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _peer(setting, image):
+    virsh = ["virsh", "-q", "-c", PEER_URI]
+    with _running(virsh, setting, "qemu", image) as name:
+
+        def write(offsets):
+            for at in offsets:
+                subprocess.run([*virsh, "qemu-monitor-command", name, "--hmp",
+                                f'qemu-io -d /machine/peripheral/virtio-disk0/virtio-backend "write -P 7 {at} 1M"'],
+                               check=True, stdout=subprocess.DEVNULL)
+
+        yield virsh, name, write
+
+
+def _back_up(virsh, name, setting, since, checkpoint):
+    """Seconds of one backup into a new file."""
+    target = setting.folder / "backup.qcow2"
+    backup, moment = setting.folder / "backup.xml", setting.folder / "checkpoint.xml"
+    backup.write_text("<domainbackup>" + (f"<incremental>{since}</incremental>" if since else "")
+                      + f"<disks><disk name='vda' type='file'><target file='{target}'/></disk></disks></domainbackup>")
+    moment.write_text(f"<domaincheckpoint><name>{checkpoint}</name></domaincheckpoint>")
+    events = subprocess.Popen([*virsh, "event", name, "--event", "job-completed"], stdout=subprocess.PIPE, text=True)
+    try:
+        time.sleep(0.5)  # it listens
+        begun = time.monotonic()
+        subprocess.run([*virsh, "backup-begin", name, backup, moment], check=True, stdout=subprocess.DEVNULL)
+        if "job-completed" not in events.stdout.readline():
+            raise SystemExit("bench/compare: the backup's end was not told")
+        taken = time.monotonic() - begun
+    finally:
+        servers.stop(events)
+    if not target.exists():
+        raise SystemExit("bench/compare: a backup failed")
+    target.unlink()
+    return taken
+
+
+def _measure(setting, contestant, source, mib):
+    image = setting.folder / "guest.qcow2"
+    files.copy(source, image)
+    with contestant(setting, image) as (virsh, name, write):
+        taken = {FULL: _back_up(virsh, name, setting, None, "c0")}
+        for number, (what, share) in enumerate(INCREMENTS.items()):
+            changes = max(1, round(mib * share))
+            write([n * (mib // changes) << 20 for n in range(changes)])
+            taken[what] = _back_up(virsh, name, setting, f"c{number}", f"c{number + 1}")
+    image.unlink()
+    return taken
+
+
+def _peer_answers():
+    return shutil.which("virsh") and subprocess.run(
+        ["virsh", "-c", PEER_URI, "version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+
+
+def run(setting):
+    mib = setting.mib(8192, 512)
+    raw = files.incompressible(setting.folder / "first.raw", mib)
+    source = setting.folder / "first.qcow2"
+    files.qemu_img("convert", "-f", "raw", "-O", "qcow2", raw, source)
+    raw.unlink()
+    contestants = {OURS: _ours}
+    if _peer_answers():
+        contestants[PEER] = _peer
+    found = {name: [] for name in contestants}
+    for turn in range(setting.rounds):
+        for name in list(contestants) if turn % 2 == 0 else reversed(list(contestants)):
+            found[name].append(_measure(setting, contestants[name], source, mib))
+            print(f"\r\033[K{name}: full {found[name][-1][FULL]:.2f} s", end="", file=sys.stderr, flush=True)
+    print("\r\033[K", end="", file=sys.stderr, flush=True)
+    source.unlink()
+    lines = [(what, {name: statistics.median(taken[what] for taken in all_of) for name, all_of in found.items()})
+             for what in (FULL, *INCREMENTS)]
+    return (f"## P6: backups of a running domain's {mib} MiB disk, full of data, into qcow2\n\n"
+            + table("backup-begin to its end", "seconds", lines, False, digits=2))
