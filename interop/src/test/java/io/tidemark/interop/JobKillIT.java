@@ -91,10 +91,20 @@ class JobKillIT {
 
   @TempDir Path folder;
   private final SplittableRandom random = new SplittableRandom(SEED);
+
+  // Set where each test starts; null only where that failed.
+  @SuppressWarnings("NullAway.Init")
   private TidemarkProcess daemon;
+
+  @SuppressWarnings("NullAway.Init")
   private Virsh virsh;
+
+  @SuppressWarnings("NullAway.Init")
   private ProvingGuest guest;
+
+  @SuppressWarnings("NullAway.Init")
   private Path plugged;
+
   private long plugs;
   private int files;
 
