@@ -239,7 +239,7 @@ record BlockJobs(Transaction.Room room) {
     }
   }
 
-  private static void readOnlyAgain(NodeGraph.Node node) {
+  static void readOnlyAgain(NodeGraph.Node node) {
     try {
       node.format().reopen(true);
     } catch (BlockException e) {

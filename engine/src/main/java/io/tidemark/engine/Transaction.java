@@ -388,6 +388,10 @@ final class Transaction {
       throw e;
     }
     overlays.forEach(GuestDrive::afterPivot);
+    // Nobody writes the old tops any more: other programs may read them now.
+    for (NodeGraph.Node overlay : overlays.values()) {
+      overlay.backing().ifPresent(BlockJobs::readOnlyAgain);
+    }
   }
 
   private static void undo(ImageChange change, Throwable because) {

@@ -69,6 +69,25 @@ class SnapshotTransactionTest {
     rig.requireHolds(overB, "qcow2", modelB);
   }
 
+  /// As a backup by snapshot does: the image beneath is read while the guest goes on.
+  @Test
+  void oldTopIsSoundAndReadableByOthersWhileTheGuestGoesOn() throws Exception {
+    Path vda = rig.create("a.qcow2", "qcow2");
+    Path over = rig.create("a.snap", "qcow2", vda.toString(), "qcow2");
+    RunningDomain domain = rig.launch(drive("vda", node("n1", vda, "qcow2")));
+    try (NbdClient guest = rig.guest("vda")) {
+      guest.write(0, ByteBuffer.wrap(bytes(65536, 1)));
+      domain.addNode(node("n2", over, "qcow2"));
+      domain.transaction(List.of(new Snapshot("vda", "n2")));
+      guest.write(0, ByteBuffer.wrap(bytes(65536, 2)));
+      assertThat(rig.content(vda, "qcow2").read(0, 65536)).isEqualTo(bytes(65536, 1));
+      ByteBuffer now = ByteBuffer.allocate(65536);
+      guest.read(0, now);
+      assertThat(now.array()).isEqualTo(bytes(65536, 2));
+    }
+    domain.stop();
+  }
+
   @Test
   void takesBitmapsAlongToTheOverlay() throws Exception {
     Path vda = rig.create("a.qcow2", "qcow2");
