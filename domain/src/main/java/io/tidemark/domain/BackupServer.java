@@ -4,7 +4,6 @@ package io.tidemark.domain;
 import io.tidemark.domain.spi.ViewServerSpec;
 import io.tidemark.domain.spi.ViewServerSpec.Address;
 import java.nio.file.Path;
-import java.util.Set;
 
 /// `<server>` of a pull backup: where its clients connect.
 ///
@@ -12,28 +11,7 @@ import java.util.Set;
 record BackupServer(Address address, boolean tls) {
   private static final int MAX_PORT = 65_535;
 
-  /// Whether the schema takes the element.
-  static boolean isValid(XmlElement server) {
-    boolean good = server.children().isEmpty();
-    good &= !server.hasAttribute("tls") || Set.of("yes", "no").contains(server.attribute("tls"));
-    String transport = server.hasAttribute("transport") ? server.attribute("transport") : "tcp";
-    switch (transport) {
-      case "tcp" -> {
-        good &=
-            Set.of("tls", "transport", "name", "port").containsAll(server.attributes().keySet());
-        good &= server.attribute("name").matches("[a-zA-Z0-9_.:+&*-]+");
-        good &= !server.hasAttribute("port") || server.attribute("port").matches("[0-9]{1,9}");
-      }
-      case "unix" -> {
-        good &= Set.of("tls", "transport", "socket").containsAll(server.attributes().keySet());
-        good &= server.attribute("socket").startsWith("/");
-      }
-      default -> good = false;
-    }
-    return good;
-  }
-
-  /// @param server [#isValid]
+  /// @param server of a document that the schema took
   static BackupServer of(XmlElement server) throws LibvirtException {
     boolean tls = server.attribute("tls").equals("yes");
     if (server.attribute("transport").equals("unix")) {
