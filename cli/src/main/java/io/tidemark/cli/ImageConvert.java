@@ -313,8 +313,7 @@ final class ImageConvert implements Callable<Integer> {
     private void fill(long total, boolean given, Optional<BitmapCopy> copied)
         throws IOException, CommandException {
       Optional<String> targetsFormat = targetByOptions ? Optional.empty() : Optional.of(format);
-      try (FormatNode node =
-          input.files().open(target, targetsFormat, targetByOptions, targetOptions)) {
+      try (FormatNode node = input.open(target, targetsFormat, targetByOptions, targetOptions)) {
         if (node.virtualSize() < total) {
           throw new CommandException(
               target + ": has " + node.virtualSize() + " bytes, the source has " + total);

@@ -44,14 +44,6 @@ final class ImageFiles {
     return opener;
   }
 
-  /// Opens an image with its chain.
-  ///
-  /// @param byOptions `name` is a list of options (`--image-opts`)
-  FormatNode open(String name, Optional<String> format, boolean byOptions, OpenOptions options)
-      throws BlockException {
-    return opener.open(source(name, byOptions), format, options);
-  }
-
   /// Opens an image alone.
   FormatNode openLayer(String name, Optional<String> format, boolean byOptions, OpenOptions options)
       throws BlockException {

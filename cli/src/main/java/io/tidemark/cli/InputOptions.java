@@ -6,9 +6,11 @@ import io.tidemark.block.FormatNode;
 import io.tidemark.block.ImageSource;
 import io.tidemark.block.OpenOptions;
 import java.util.Optional;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
 
-/// How the images that a command line names are to be understood: `-f` and `--image-opts`.
+/// How the images that a command line names are to be understood: `-f`, `--image-opts` and, for
+/// `tls-creds=ID` in their options, `--object`.
 final class InputOptions {
   @Option(
       names = "-f",
@@ -20,6 +22,8 @@ final class InputOptions {
       names = "--image-opts",
       description = "images are named by options: driver=qcow2,file.filename=disk.qcow2")
   boolean imageOptions;
+
+  @Mixin TlsObjects objects = new TlsObjects();
 
   private final ImageFiles files = new ImageFiles();
 
@@ -36,19 +40,26 @@ final class InputOptions {
   FormatNode open(String name, Optional<String> otherFormat, OpenOptions options)
       throws BlockException, CommandException {
     check();
-    return files.open(name, otherFormat, imageOptions, options);
+    return open(name, otherFormat, imageOptions, options);
+  }
+
+  /// As [#open(String, OpenOptions)], for a name that is to be understood in another way.
+  FormatNode open(String name, Optional<String> otherFormat, boolean byOptions, OpenOptions options)
+      throws BlockException, CommandException {
+    ImageSource source = objects.resolve(ImageFiles.source(name, byOptions));
+    return files.opener().open(source, otherFormat, options);
   }
 
   /// Opens an image alone: ranges that it does not hold read as zeroes.
   FormatNode openLayer(String name, OpenOptions options) throws BlockException, CommandException {
     check();
-    return files.openLayer(name, format, imageOptions, options);
+    return files.opener().openLayer(source(name), format, options);
   }
 
   /// What a name names.
   ImageSource source(String name) throws BlockException, CommandException {
     check();
-    return ImageFiles.source(name, imageOptions);
+    return objects.resolve(ImageFiles.source(name, imageOptions));
   }
 
   private void check() throws CommandException {

@@ -7,6 +7,7 @@ import io.tidemark.block.BlockException;
 import io.tidemark.block.FileNode;
 import io.tidemark.block.OpenOptions;
 import io.tidemark.block.RawFormat;
+import io.tidemark.cli.Tidemark;
 import io.tidemark.nbd.ClientOptions;
 import io.tidemark.nbd.Export;
 import io.tidemark.nbd.ExportServer;
@@ -18,11 +19,14 @@ import io.tidemark.nbd.TlsCredentials;
 import io.tidemark.testkit.ScratchFolder;
 import io.tidemark.testkit.Tool;
 import java.io.IOException;
+import java.io.PrintWriter;
+import java.io.StringWriter;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
 import java.util.Random;
@@ -68,8 +72,8 @@ class NbdTlsIT {
       int port =
           server.listen(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0)).getPort();
       Path copy = folder.resolve("copy.img");
-      Tool.require("qemu-img")
-          .ok(
+      List<String> words =
+          List.of(
               "convert",
               "--object",
               "tls-creds-x509,id=t,endpoint=client,dir=" + CERTIFICATES,
@@ -77,7 +81,16 @@ class NbdTlsIT {
               "driver=nbd,host=localhost,export=vda,tls-creds=t,port=" + port,
               "-O",
               "raw",
-              copy);
+              copy.toString());
+      Tool.require("qemu-img").ok(words.toArray());
+      assertThat(Files.mismatch(disk, copy)).isEqualTo(-1);
+      // The same words for ours.
+      Files.delete(copy);
+      var said = new StringWriter();
+      var out = new PrintWriter(said, true);
+      var ours = new ArrayList<>(List.of("image"));
+      ours.addAll(words);
+      assertThat(Tidemark.run(out, out, ours.toArray(String[]::new))).as("%s", said).isZero();
       assertThat(Files.mismatch(disk, copy)).isEqualTo(-1);
       String uri = "nbds://localhost:" + port + "/vda?tls-certificates=" + CERTIFICATES;
       assertThat(Tool.require("nbdinfo").ok("--size", uri).out().strip())

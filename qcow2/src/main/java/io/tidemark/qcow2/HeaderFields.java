@@ -179,8 +179,29 @@ final class HeaderFields {
         extensions.add(e);
       }
     }
-    new HeaderRewrite(file, header, extensions, name).run();
+    rewrite(extensions, name);
     reread();
+  }
+
+  /// Where both the old and the new do not fit beside each other, the table of feature names goes
+  /// first: it only tells programs older than the image what to call its features.
+  private void rewrite(List<Extension> extensions, byte[] name) throws BlockException {
+    try {
+      new HeaderRewrite(file, header, extensions, name).run();
+    } catch (OutOfSpaceException full) {
+      reread(); // the old name may have been moved
+      if (header.extension(Extension.FEATURE_NAMES).isEmpty()) {
+        throw full;
+      }
+      byte[] present = header.backing().map(b -> b.name().getBytes(UTF_8)).orElse(new byte[0]);
+      new HeaderRewrite(file, header, withoutFeatureNames(header.extensions()), present).run();
+      reread();
+      new HeaderRewrite(file, header, withoutFeatureNames(extensions), name).run();
+    }
+  }
+
+  private static List<Extension> withoutFeatureNames(List<Extension> extensions) {
+    return extensions.stream().filter(e -> e.type() != Extension.FEATURE_NAMES).toList();
   }
 
   /// Sets the bitmaps extension's data, adding the extension where there is none, and sets its

@@ -183,7 +183,14 @@ final class OpenImage {
     }
     LogPlace place = lasting.logPlace().get();
     if (readOnly && ChangeLog.inUse(place.path())) {
-      return; // beside a living writer: what the file shows is all that a reader is promised
+      // What the file shows is all that a reader beside a living writer is promised: the log and
+      // the file change under it, each for itself.
+      LOG.log(
+          Level.WARNING,
+          file.name()
+              + ": a process writes this image: what it has not flushed yet may be missing or torn"
+              + " in what is read");
+      return;
     }
     List<ChangeLog.Change> changes = ChangeLog.read(place.path(), place.identity(), geometry);
     var replay = new LogReplay(place.path(), file, geometry, tables, allocator, metadata);

@@ -175,6 +175,18 @@ class HeaderRewriteTest {
     }
   }
 
+  /// qemu: 7.2 makes all of these changes.
+  @ParameterizedTest
+  @ValueSource(ints = {20, 300, 370})
+  void findsRoomForNamesInASmallHeader(int length) throws Exception {
+    CrashingFile file = image(1, 1024, false, Optional.empty());
+    for (String letter : List.of("a", "b", "c")) {
+      var to = Optional.of(new BackingReference(letter.repeat(length), Optional.of("qcow2")));
+      change(file, to);
+      assertThat(recorded(file)).isEqualTo(to);
+    }
+  }
+
   @Test
   void refusesWhatTheHeaderCannotRecord() throws Exception {
     CrashingFile file = image(1, 65536, false, Optional.empty());

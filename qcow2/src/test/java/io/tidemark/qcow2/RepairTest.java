@@ -2,8 +2,10 @@
 package io.tidemark.qcow2;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.tidemark.block.BlockException;
+import io.tidemark.block.CorruptImageException;
 import io.tidemark.block.CreateOptions;
 import io.tidemark.block.OpenOptions;
 import io.tidemark.testkit.CrashingFile;
@@ -17,6 +19,7 @@ import java.util.Optional;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
 
 class RepairTest {
   private static final long SIZE = 200 * 1024;
@@ -37,6 +40,31 @@ class RepairTest {
     Workload.random(seed + 1).maxLength(20_000).run(image, ModelDisk.of(image), 10);
     image.close();
     return file.reopen();
+  }
+
+  /// What a snapshot holds looks leaked while nobody can read where it is.
+  @ParameterizedTest
+  @EnumSource(Repair.class)
+  void repairsNothingWhileTheSnapshotTableCannotBeRead(Repair what) throws Exception {
+    CrashingFile file = image(1, new Random(1));
+    Header header = Header.parse(new HostFile(file));
+    int extraLength = 36;
+    file.write(header.snapshotsOffset() + extraLength, Header.bigEndian(4).putInt(0, 2000));
+    file.flush();
+    byte[] before = bytes(file);
+    var image = Qcow2Image.open(file, OpenOptions.reading());
+    assertThat(image.check().checkErrors()).isEqualTo(1);
+    assertThatThrownBy(() -> image.repair(what))
+        .isInstanceOf(CorruptImageException.class)
+        .hasMessageContaining("extra data of 2000 bytes")
+        .hasMessageContaining("nothing is repaired");
+    assertThat(bytes(file.reopen())).isEqualTo(before);
+  }
+
+  private static byte[] bytes(CrashingFile file) throws BlockException {
+    byte[] all = new byte[(int) file.virtualSize()];
+    file.read(0, ByteBuffer.wrap(all));
+    return all;
   }
 
   /// Overwrites refcounts, and flips copied flags of the active L1 table.
