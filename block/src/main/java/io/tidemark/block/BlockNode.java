@@ -41,6 +41,20 @@ public interface BlockNode extends AutoCloseable {
   /// accepts the discard (raw files and qcow2 version 3), and is unchanged where it cannot.
   void discard(long offset, long length) throws BlockException;
 
+  /// Whether [#begin] is worth trying: a host file beneath may take requests into a queue.
+  default boolean queues() {
+    return false;
+  }
+
+  /// Begins a request that ends later, where this node can have it done without a thread that
+  /// waits. False when it cannot, or not now: nothing has happened, but the request's offset may
+  /// have moved; the caller then lets its queue run empty and uses [#read] or [#write].
+  ///
+  /// @throws BlockException when it would fail there as well
+  default boolean begin(QueuedRequest request) throws BlockException {
+    return false;
+  }
+
   /// Returns when every write that completed before the call began is on stable storage. A flush
   /// that failed once fails from then on, until the node is reopened (rule 8).
   void flush() throws BlockException;

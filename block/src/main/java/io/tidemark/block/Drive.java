@@ -146,6 +146,74 @@ public final class Drive implements BlockNode {
     writeBytes.add(length);
   }
 
+  @Override
+  public boolean queues() {
+    return root.queues();
+  }
+
+  /// A request that is limited, filtered, or would have to wait for a drain or a range is not
+  /// begun.
+  @Override
+  public boolean begin(QueuedRequest request) throws BlockException {
+    if (throttle != null) {
+      return false;
+    }
+    long start = System.nanoTime();
+    if (flight.getAndIncrement() >= DRAINING || closed) {
+      leave();
+      return false;
+    }
+    int mark = request.mark();
+    RangeLock.Held range = null;
+    boolean begun = false;
+    try {
+      BlockNode node = root;
+      if (request.write()) {
+        long offset = request.offset();
+        int length = request.length();
+        checkChange(node, offset, length);
+        Optional<RangeLock.Held> free =
+            filters.length > 0 ? Optional.empty() : ranges.tryLock(offset, length);
+        if (free.isEmpty()) {
+          return false;
+        }
+        range = free.get();
+        for (DirtyBitmap bitmap : bitmaps) {
+          if (bitmap.enabled()) {
+            bitmap.set(offset, length);
+          }
+        }
+      }
+      request.atEnd(this::ended, start, range);
+      begun = node.begin(request);
+      return begun;
+    } finally {
+      if (!begun) {
+        request.forget(mark);
+        if (range != null) {
+          range.close();
+        }
+        leave();
+      }
+    }
+  }
+
+  private void ended(
+      QueuedRequest request, boolean done, long start, RangeLock.@Nullable Held range) {
+    if (range != null) {
+      range.close();
+    }
+    leave();
+    if (request.write()) {
+      count(done, writeOperations, writeNanos, start);
+    } else {
+      count(done, readOperations, readNanos, start);
+    }
+    if (done) {
+      (request.write() ? writeBytes : readBytes).add(request.length());
+    }
+  }
+
   /// Before the request is in flight, so that no drain waits for a request that is held here.
   private void admit(boolean write, long length) {
     Throttle held = throttle;

@@ -53,6 +53,10 @@ public final class FileNode implements BlockNode {
   /// For reads, and for writes too when the node was opened for writing.
   private final FileChannel channel;
 
+  /// The way past the page cache, with the access that the node was opened with; null: none.
+  private final @Nullable DirectFile direct;
+
+  private final HostAccess access;
   private final boolean openedReadOnly;
   private final boolean locks;
   private volatile boolean readOnly;
@@ -85,6 +89,7 @@ public final class FileNode implements BlockNode {
       FileChannel channel,
       @Nullable LinuxFile extra)
       throws IOException {
+    this.access = options.access();
     this.path = path;
     this.name = path.toString();
     this.readOnly = options.readOnly();
@@ -96,6 +101,22 @@ public final class FileNode implements BlockNode {
     this.channel = channel;
     this.extra = extra;
     this.size = channel.size();
+    this.direct = access == HostAccess.CACHED ? null : directOf(extra);
+  }
+
+  private @Nullable DirectFile directOf(@Nullable LinuxFile given) throws IOException {
+    try {
+      return pastCache(extra(), openedReadOnly);
+    } catch (IOException e) {
+      if (given == null && extra != null) { // opened here; else its owner closes it
+        closeAfter(e, extra);
+      }
+      throw e;
+    }
+  }
+
+  private @Nullable DirectFile pastCache(LinuxFile open, boolean reading) throws IOException {
+    return DirectFile.open(open, reading, name).orElse(null);
   }
 
   /// Does ahead what the first file that is locked would wait for. For a thread of its own while a
@@ -238,6 +259,10 @@ public final class FileNode implements BlockNode {
   public void read(long offset, ByteBuffer into) throws BlockException {
     check(offset, into.remaining());
     try {
+      if (direct != null) {
+        direct.read(offset, into);
+        return;
+      }
       long at = offset;
       while (into.hasRemaining()) {
         int count = channel.read(into, at);
@@ -266,7 +291,51 @@ public final class FileNode implements BlockNode {
     }
   }
 
+  @Override
+  public boolean queues() {
+    return direct != null && access == HostAccess.DIRECT_QUEUED;
+  }
+
+  @Override
+  public boolean begin(QueuedRequest request) throws BlockException {
+    if (!queues() || request.offset() < 0 || request.offset() > size - request.length()) {
+      return false;
+    }
+    if (!request.write()) {
+      return direct != null && direct.begin(request);
+    }
+    int ticket = changes.tryEnter();
+    if (ticket < 0) {
+      return false;
+    }
+    boolean begun = false;
+    int mark = request.mark();
+    try {
+      DirectFile into = readOnly ? null : directWriter();
+      request.atEnd((_, _, number, _) -> changes.leave((int) number), ticket, null);
+      begun = into != null && into.begin(request);
+      return begun;
+    } finally {
+      if (!begun) {
+        request.forget(mark);
+        changes.leave(ticket);
+      }
+    }
+  }
+
+  private @Nullable DirectFile directWriter() {
+    Writing added = writing;
+    return added == null ? direct : added.direct();
+  }
+
   private void writeFully(long offset, ByteBuffer from) throws IOException {
+    DirectFile past = directWriter();
+    if (past != null) {
+      long end = offset + from.remaining();
+      past.write(offset, from);
+      keepSize(past, end);
+      return;
+    }
     FileChannel into = writeChannel();
     long at = offset;
     while (from.hasRemaining()) {
@@ -285,10 +354,10 @@ public final class FileNode implements BlockNode {
       if (length == 0) {
         return;
       }
-      if (mode == ZeroMode.MAY_UNMAP && punch(offset, length)) {
+      if (mode == ZeroMode.MAY_UNMAP && inBlocks(offset, length, this::punch)) {
         return;
       }
-      if (zeroRange(offset, length)) {
+      if (inBlocks(offset, length, this::zeroRange)) {
         return;
       }
       long end = offset + length;
@@ -311,12 +380,26 @@ public final class FileNode implements BlockNode {
     try {
       checkWritable();
       check(offset, length);
-      punch(offset, length);
+      boolean _ = inBlocks(offset, length, this::punch);
     } catch (IOException e) {
       throw HostErrors.of(place("discard", offset), e);
     } finally {
       changes.leave(ticket);
     }
+  }
+
+  /// Past the page cache, the file system is asked for whole blocks only: parts of them it would
+  /// change in the page cache.
+  private boolean inBlocks(long offset, long length, DirectFile.Change change) throws IOException {
+    DirectFile past = directWriter();
+    if (past == null) {
+      return change.run(offset, length);
+    }
+    if ((cannotPunch && cannotZero) || !past.zero(offset, length, change)) {
+      return false;
+    }
+    keepSize(past, offset + length);
+    return true;
   }
 
   /// @return false when the file system or device cannot, and nothing changed
@@ -355,6 +438,17 @@ public final class FileNode implements BlockNode {
     throw e;
   }
 
+  /// After a change past the page cache that ends at `end`: where that is in a last block that is
+  /// not whole, all of the block was written. The size is what it is now, and a file that grows
+  /// meanwhile keeps what it gains.
+  private void keepSize(DirectFile past, long end) throws IOException {
+    if (past.roundUp(end) > size && !device) {
+      synchronized (this) {
+        writeDescriptor().truncate(size);
+      }
+    }
+  }
+
   private FileChannel writeChannel() {
     Writing added = writing;
     return added == null ? channel : added.channel();
@@ -366,25 +460,34 @@ public final class FileNode implements BlockNode {
   }
 
   /// What a node that was opened read-only writes by.
-  private record Writing(LinuxFile descriptor, FileChannel channel) {
-    static Writing to(LinuxFile reader) throws IOException {
+  private record Writing(LinuxFile descriptor, FileChannel channel, @Nullable DirectFile direct) {
+    static Writing to(LinuxFile reader, Direct opener) throws IOException {
       LinuxFile descriptor = LinuxFile.open(reader.reopenPath(), LinuxFile.Access.READ_WRITE);
+      DirectFile direct = null;
       try {
+        direct = opener.open(descriptor);
         return new Writing(
-            descriptor, FileChannel.open(descriptor.reopenPath(), channelAccess(false)));
+            descriptor, FileChannel.open(descriptor.reopenPath(), channelAccess(false)), direct);
       } catch (IOException | RuntimeException e) {
+        if (direct != null) {
+          closeAfter(e, direct);
+        }
         closeAfter(e, descriptor);
         throw e;
       }
     }
 
     void close() throws IOException {
-      try {
+      try (descriptor;
+          direct) {
         channel.close();
-      } finally {
-        descriptor.close();
       }
     }
+  }
+
+  /// Opens a file past the page cache, or does not.
+  private interface Direct {
+    @Nullable DirectFile open(LinuxFile open) throws IOException;
   }
 
   /// Changes the locks first when writing begins, and last when it ends.
@@ -415,7 +518,7 @@ public final class FileNode implements BlockNode {
     try {
       size = channel.size();
       if (openedReadOnly) {
-        writing = Writing.to(extra());
+        writing = Writing.to(extra(), open -> direct == null ? null : pastCache(open, false));
       }
       readOnly = false;
     } catch (IOException | RuntimeException e) {
@@ -582,6 +685,9 @@ public final class FileNode implements BlockNode {
   }
 
   private synchronized void closeExtra() throws IOException {
+    if (direct != null) {
+      direct.close();
+    }
     if (extra != null) {
       extra.close();
     }

@@ -37,6 +37,17 @@ public final class Gate {
     }
   }
 
+  /// As [#enter], but returns -1 when the gate is shut.
+  public int tryEnter() {
+    int index = ((int) Thread.currentThread().threadId() & (STRIPES - 1)) * PAD;
+    inside[index].incrementAndGet();
+    if (!shut) {
+      return index;
+    }
+    inside[index].decrementAndGet();
+    return -1;
+  }
+
   public void leave(int ticket) {
     inside[ticket].decrementAndGet();
   }

@@ -11,11 +11,16 @@ import java.util.Optional;
 /// @param runDir where a format keeps the log of acknowledged metadata (rule 1); absent: the format
 ///   orders its writes with syncs instead, slower and as safe
 /// @param durability what a write and a flush promise
+/// @param access how the bytes of host files are reached, backing files too
 public record OpenOptions(
-    boolean readOnly, boolean lock, Optional<Path> runDir, Durability durability) {
-  /// With [Durability#ACKNOWLEDGED].
+    boolean readOnly,
+    boolean lock,
+    Optional<Path> runDir,
+    Durability durability,
+    HostAccess access) {
+  /// With [Durability#ACKNOWLEDGED], by the page cache.
   public OpenOptions(boolean readOnly, boolean lock, Optional<Path> runDir) {
-    this(readOnly, lock, runDir, Durability.ACKNOWLEDGED);
+    this(readOnly, lock, runDir, Durability.ACKNOWLEDGED, HostAccess.CACHED);
   }
 
   public static OpenOptions readWrite() {
@@ -32,18 +37,22 @@ public record OpenOptions(
   }
 
   public OpenOptions withReadOnly(boolean value) {
-    return new OpenOptions(value, lock, runDir, durability);
+    return new OpenOptions(value, lock, runDir, durability, access);
   }
 
   public OpenOptions withoutLocks() {
-    return new OpenOptions(readOnly, false, runDir, durability);
+    return new OpenOptions(readOnly, false, runDir, durability, access);
   }
 
   public OpenOptions withRunDir(Path dir) {
-    return new OpenOptions(readOnly, lock, Optional.of(dir), durability);
+    return new OpenOptions(readOnly, lock, Optional.of(dir), durability, access);
   }
 
   public OpenOptions with(Durability other) {
-    return new OpenOptions(readOnly, lock, runDir, other);
+    return new OpenOptions(readOnly, lock, runDir, other, access);
+  }
+
+  public OpenOptions with(HostAccess other) {
+    return new OpenOptions(readOnly, lock, runDir, durability, other);
   }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.block;
 
+import java.util.Optional;
 import java.util.concurrent.locks.LockSupport;
 
 /// Exclusive locks on ranges of one disk: overlapping holders wait for each other, in order of
@@ -63,15 +64,34 @@ public final class RangeLock {
         }
       }
       entry.blockers = blockers;
-      entry.previous = anchor.previous;
-      entry.next = anchor;
-      anchor.previous.next = entry;
-      anchor.previous = entry;
+      append(entry);
     }
     if (entry.blockers > 0) {
       await(entry);
     }
     return entry;
+  }
+
+  /// Holds the range if nobody who holds or waits overlaps it; empty, at once, when someone does.
+  public Optional<Held> tryLock(long offset, long length) {
+    var entry = new Entry(offset, new ByteRange(offset, length).end());
+    synchronized (this) {
+      for (Entry e = anchor.next; e != anchor; e = e.next) {
+        if (e.overlaps(entry)) {
+          return Optional.empty();
+        }
+      }
+      append(entry);
+    }
+    return Optional.of(entry);
+  }
+
+  // Under the monitor.
+  private void append(Entry entry) {
+    entry.previous = anchor.previous;
+    entry.next = anchor;
+    anchor.previous.next = entry;
+    anchor.previous = entry;
   }
 
   private static void await(Entry entry) {

@@ -97,6 +97,19 @@ final class RawNode implements FormatNode {
   }
 
   @Override
+  public boolean queues() {
+    return file.queues();
+  }
+
+  @Override
+  public boolean begin(QueuedRequest request) throws BlockException {
+    boolean inFile = request.offset() <= file.virtualSize() - request.length();
+    boolean harmless =
+        !request.write() || !(readOnly || (guessed && request.offset() < ImageOpener.PROBE_BYTES));
+    return inFile && harmless && file.begin(request);
+  }
+
+  @Override
   public void writeZeroes(long offset, long length, ZeroMode mode) throws BlockException {
     reach(offset, length);
     file.writeZeroes(offset, length, mode);

@@ -87,6 +87,17 @@ public final class WindowNode implements BlockNode {
   }
 
   @Override
+  public boolean queues() {
+    return whole.queues();
+  }
+
+  @Override
+  public boolean begin(QueuedRequest request) throws BlockException {
+    request.moveTo(place(request.offset(), request.length()));
+    return whole.begin(request);
+  }
+
+  @Override
   public void writeZeroes(long offset, long length, ZeroMode mode) throws BlockException {
     whole.writeZeroes(place(offset, length), length, mode);
   }

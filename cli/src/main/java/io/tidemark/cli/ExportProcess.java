@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.cli;
 
+import io.tidemark.block.HostAccess;
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.PrintWriter;
@@ -37,15 +38,18 @@ final class ExportProcess {
       paramLabel = "MODE",
       description =
           "writeback (the default): a client's FLUSH and FUA reach the disk; writethrough: every"
-              + " change does before it is answered; unsafe: only the end does. none and directsync"
-              + " are served as writeback and writethrough.")
+              + " change does before it is answered; unsafe: only the end does. none and directsync:"
+              + " writeback and writethrough, past the page cache (O_DIRECT).")
   String cache = "writeback";
 
   @Option(
       names = "--aio",
       paramLabel = "MODE",
-      description = "threads, native or io_uring: accepted, and makes no difference.")
-  String aio = "threads";
+      description =
+          "With --cache none or directsync, io_uring (the default; native is the same): a client's"
+              + " requests are at the disk together; threads: one after the other. By the page cache"
+              + " it makes no difference.")
+  String aio = "io_uring";
 
   private boolean wrotePid;
 
@@ -98,8 +102,8 @@ final class ExportProcess {
     return server.waitFor();
   }
 
-  /// Refuses what makes no sense, and says what is not heeded.
-  void check(PrintWriter err) throws CommandException {
+  /// Refuses what makes no sense.
+  void check() throws CommandException {
     if (!cache.matches("none|writeback|writethrough|directsync|unsafe")) {
       throw CommandException.usage(
           "--cache " + cache + ": wanted writeback, writethrough, unsafe, none or directsync");
@@ -107,9 +111,14 @@ final class ExportProcess {
     if (!aio.matches("threads|native|io_uring")) {
       throw CommandException.usage("--aio " + aio + ": wanted threads, native or io_uring");
     }
-    if (cache.matches("none|directsync")) {
-      err.println("tidemark: warning: --cache " + cache + ": the page cache is used");
+  }
+
+  /// How the image's files are reached.
+  HostAccess access() {
+    if (!cache.matches("none|directsync")) {
+      return HostAccess.CACHED;
     }
+    return aio.equals("threads") ? HostAccess.DIRECT : HostAccess.DIRECT_QUEUED;
   }
 
   ServedNode.Cache caching() {

@@ -183,7 +183,7 @@ final class ExportServe implements Callable<Integer> {
 
   private void checkOptions() throws CommandException {
     address.check();
-    process.check(spec.commandLine().getErr());
+    process.check();
     if (images.isEmpty()) {
       throw CommandException.usage("Missing required parameter: 'IMAGE'");
     }
@@ -235,6 +235,7 @@ final class ExportServe implements Callable<Integer> {
         tls.resolve(imageOptions ? ImageSource.ofOptions(image) : ImageSource.parse(image));
     boolean reading = readOnly || temporary || snapshot != null;
     OpenOptions options = reading ? OpenOptions.reading() : OpenOptions.readWrite();
+    options = options.with(process.access());
     Optional<Path> logs = reading ? Optional.empty() : LogFolder.made();
     if (logs.isPresent()) {
       options = options.withRunDir(logs.get());

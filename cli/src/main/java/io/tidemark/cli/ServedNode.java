@@ -5,6 +5,7 @@ import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.ExtentVisitor;
 import io.tidemark.block.Extents;
+import io.tidemark.block.QueuedRequest;
 import io.tidemark.block.ZeroMode;
 import io.tidemark.block.Zeroes;
 import java.nio.ByteBuffer;
@@ -63,6 +64,19 @@ final class ServedNode implements BlockNode {
       node.discard(offset, length);
       changed();
     }
+  }
+
+  @Override
+  public boolean queues() {
+    return node.queues();
+  }
+
+  @Override
+  public boolean begin(QueuedRequest request) throws BlockException {
+    boolean asItIs =
+        !request.write()
+            || (manners.cache() != Cache.WRITETHROUGH && manners.detectZeroes().isEmpty());
+    return asItIs && node.begin(request);
   }
 
   private void changed() throws BlockException {

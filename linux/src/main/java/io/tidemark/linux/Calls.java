@@ -14,6 +14,7 @@ import java.lang.foreign.MemoryLayout;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.StructLayout;
 import java.lang.invoke.MethodHandle;
+import java.nio.ByteBuffer;
 
 /// The C library's functions, bound when the first is called: that costs tens of milliseconds, and
 /// many runs of the command need none.
@@ -36,6 +37,10 @@ final class Calls {
           FunctionDescriptor.of(JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG),
           Linker.Option.captureCallState("errno"));
 
+  private static final MemorySegment PREAD = find("pread64");
+  private static final MemorySegment PWRITE = find("pwrite64");
+  private static final MemorySegment SEND = find("send");
+  private static final MemorySegment MUNMAP = find("munmap");
   private static final MemorySegment OPEN = find("open");
   private static final MemorySegment CLOSE = find("close");
   private static final MemorySegment FALLOCATE = find("fallocate");
@@ -201,6 +206,137 @@ final class Calls {
       MemorySegment name = arena.allocateFrom(path);
       int result = (int) call(STATX, state, folder, name.address(), flags, mask, into.address());
       return result == 0 ? 0 : -errno(state);
+    } catch (Throwable t) {
+      throw impossible(t);
+    }
+  }
+
+  /// What only rings need, bound when the first is made: seven words to a word.
+  private static final class Seven {
+    static final MethodHandle CALL =
+        LINKER.downcallHandle(
+            FunctionDescriptor.of(
+                JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG,
+                JAVA_LONG),
+            Linker.Option.captureCallState("errno"));
+    static final MemorySegment SYSCALL = find("syscall");
+    static final MemorySegment MMAP = find("mmap");
+
+    // Spec: Linux include/uapi/asm-generic/unistd.h; the same on x86-64 and AArch64.
+    static final int IO_URING_SETUP = 425;
+    static final int IO_URING_ENTER = 426;
+
+    static final int PROT_READ_WRITE = 1 | 2;
+    static final int MAP_SHARED_POPULATE = 0x01 | 0x8000;
+
+    private Seven() {}
+
+    static long call(
+        MemorySegment function,
+        MemorySegment state,
+        long a,
+        long b,
+        long c,
+        long d,
+        long e,
+        long f,
+        long g)
+        throws Throwable {
+      return (long) CALL.invokeExact(function, state, a, b, c, d, e, f, g);
+    }
+  }
+
+  /// Where the bytes from a direct buffer's position on lie.
+  static long address(ByteBuffer bytes) {
+    return MemorySegment.ofBuffer(bytes).address();
+  }
+
+  static int ioUringSetup(int entries, MemorySegment parameters) {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment state = arena.allocate(STATE);
+      int result =
+          (int)
+              Seven.call(
+                  Seven.SYSCALL,
+                  state,
+                  Seven.IO_URING_SETUP,
+                  entries,
+                  parameters.address(),
+                  0,
+                  0,
+                  0,
+                  0);
+      return result >= 0 ? result : -errno(state);
+    } catch (Throwable t) {
+      throw impossible(t);
+    }
+  }
+
+  static int ioUringEnter(int ring, int submit, int wait, int flags) {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment state = arena.allocate(STATE);
+      int result =
+          (int)
+              Seven.call(
+                  Seven.SYSCALL, state, Seven.IO_URING_ENTER, ring, submit, wait, flags, 0, 0);
+      return result >= 0 ? result : -errno(state);
+    } catch (Throwable t) {
+      throw impossible(t);
+    }
+  }
+
+  /// Returns the address, which is positive, or a negated error number.
+  static long mmapShared(long length, int descriptor, long offset) {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment state = arena.allocate(STATE);
+      long result =
+          Seven.call(
+              Seven.MMAP,
+              state,
+              0,
+              length,
+              Seven.PROT_READ_WRITE,
+              Seven.MAP_SHARED_POPULATE,
+              descriptor,
+              offset,
+              0);
+      return result == -1 ? -errno(state) : result;
+    } catch (Throwable t) {
+      throw impossible(t);
+    }
+  }
+
+  static int munmap(long address, long length) {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment state = arena.allocate(STATE);
+      int result = (int) call(MUNMAP, state, address, length, 0, 0, 0);
+      return result == 0 ? 0 : -errno(state);
+    } catch (Throwable t) {
+      throw impossible(t);
+    }
+  }
+
+  static long pread(int descriptor, long address, long length, long offset) {
+    return transfer(PREAD, descriptor, address, length, offset);
+  }
+
+  static long pwrite(int descriptor, long address, long length, long offset) {
+    return transfer(PWRITE, descriptor, address, length, offset);
+  }
+
+  static long send(int descriptor, long address, long length, int flags) {
+    return transfer(SEND, descriptor, address, length, flags);
+  }
+
+  private static long transfer(MemorySegment function, long a, long b, long c, long d) {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment state = arena.allocate(STATE);
+      while (true) {
+        long result = call(function, state, a, b, c, d, 0);
+        if (result >= 0 || errno(state) != Errno.EINTR) {
+          return result >= 0 ? result : -errno(state);
+        }
+      }
     } catch (Throwable t) {
       throw impossible(t);
     }

@@ -21,11 +21,17 @@ public record FileStatus(long device, long inode, int mode, long size, long allo
     static final long BLOCKS = 48; // u64, of 512 bytes
     static final long DEVICE_MAJOR = 136; // u32
     static final long DEVICE_MINOR = 140; // u32
+    static final long DIRECT_MEMORY = 152; // u32
+    static final long DIRECT_OFFSET = 156; // u32
     static final long END = 256;
   }
 
   private static final int AT_EMPTY_PATH = 0x1000;
   private static final int STATX_BASIC_STATS = 0x7ff;
+  private static final int STATX_DIOALIGN = 0x2000;
+
+  /// What no storage that is known wants more of: taken where the kernel does not tell.
+  private static final int SAFE_ALIGNMENT = 4096;
 
   static FileStatus of(String name, int descriptor) throws LinuxException {
     try (Arena arena = Arena.ofConfined()) {
@@ -42,6 +48,22 @@ public record FileStatus(long device, long inode, int mode, long size, long allo
           Short.toUnsignedInt(at.get(ValueLayout.JAVA_SHORT, At.MODE)),
           at.get(ValueLayout.JAVA_LONG, At.SIZE),
           Math.multiplyExact(at.get(ValueLayout.JAVA_LONG, At.BLOCKS), 512L));
+    }
+  }
+
+  static int directAlignment(String name, int descriptor) throws LinuxException {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment at = arena.allocate(At.END, Long.BYTES);
+      int result = Calls.statx(descriptor, "", AT_EMPTY_PATH, STATX_DIOALIGN, at);
+      if (result < 0) {
+        throw new LinuxException(name, "statx", -result);
+      }
+      int most =
+          Math.max(
+              at.get(ValueLayout.JAVA_INT, At.DIRECT_MEMORY),
+              at.get(ValueLayout.JAVA_INT, At.DIRECT_OFFSET));
+      boolean told = most >= 512 && most <= SAFE_ALIGNMENT && Integer.bitCount(most) == 1;
+      return told ? most : SAFE_ALIGNMENT;
     }
   }
 

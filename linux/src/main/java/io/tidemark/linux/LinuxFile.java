@@ -4,6 +4,7 @@ package io.tidemark.linux;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.nio.ByteBuffer;
 import java.nio.file.Path;
 import java.util.OptionalLong;
 import java.util.concurrent.locks.ReentrantReadWriteLock;
@@ -18,6 +19,10 @@ public final class LinuxFile implements AutoCloseable {
   public enum Access {
     READ,
     READ_WRITE,
+    /// Past the page cache: offsets, lengths and addresses are aligned. EINVAL where the file
+    /// system has no such way.
+    READ_DIRECT,
+    READ_WRITE_DIRECT,
     /// Read and write, a new file with mode 0600 less the umask; fails with EEXIST where one is.
     CREATE_NEW
   }
@@ -27,6 +32,8 @@ public final class LinuxFile implements AutoCloseable {
   private static final int O_CREAT = 0100;
   private static final int O_EXCL = 0200;
   private static final int O_CLOEXEC = 02000000;
+  private static final int O_DIRECT =
+      System.getProperty("os.arch").equals("aarch64") ? 0200000 : 040000;
 
   // Spec: Linux include/uapi/linux/falloc.h
   private static final int FALLOC_FL_KEEP_SIZE = 0x01;
@@ -74,6 +81,8 @@ public final class LinuxFile implements AutoCloseable {
         switch (access) {
           case READ -> O_RDONLY;
           case READ_WRITE -> O_RDWR;
+          case READ_DIRECT -> O_RDONLY | O_DIRECT;
+          case READ_WRITE_DIRECT -> O_RDWR | O_DIRECT;
           case CREATE_NEW -> O_RDWR | O_CREAT | O_EXCL;
         };
     int descriptor = Calls.open(path.toString(), flags | O_CLOEXEC, 0600);
@@ -111,6 +120,41 @@ public final class LinuxFile implements AutoCloseable {
       throw new LinuxException(name, call, (int) -result);
     }
     return result;
+  }
+
+  /// For requests in a [Ring]: whoever puts one keeps this open until it has come back.
+  int number() {
+    return descriptor;
+  }
+
+  /// Reads from position to limit of a direct buffer and moves the position; returns bytes, 0 at
+  /// the end of the file.
+  public int read(ByteBuffer into, long offset) throws LinuxException {
+    long address = Calls.address(into);
+    int length = into.remaining();
+    int count =
+        (int)
+            whileOpen("read", fd -> require("read", Calls.pread(fd, address, length, offset)))
+                .longValue();
+    into.position(into.position() + count);
+    return count;
+  }
+
+  /// Writes from position to limit of a direct buffer, as far as it goes, and moves the position.
+  public int write(ByteBuffer from, long offset) throws LinuxException {
+    long address = Calls.address(from);
+    int length = from.remaining();
+    int count =
+        (int)
+            whileOpen("write", fd -> require("write", Calls.pwrite(fd, address, length, offset)))
+                .longValue();
+    from.position(from.position() + count);
+    return count;
+  }
+
+  /// What offsets, lengths and addresses of direct requests must be multiples of: a power of two.
+  public int directAlignment() throws LinuxException {
+    return whileOpen("statx", fd -> FileStatus.directAlignment(name, fd));
   }
 
   /// Gives a range's space back; it then reads as zeroes. The size stays.

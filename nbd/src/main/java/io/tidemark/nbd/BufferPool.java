@@ -5,21 +5,30 @@ import java.nio.ByteBuffer;
 import java.util.ArrayDeque;
 import java.util.Optional;
 
-/// Direct buffers of a server's connections, in three sizes, used again.
+/// Direct buffers of a server's connections, in five sizes, used again.
 ///
-/// Every connection has two small ones. Larger ones are lent while `limitBytes` lasts; a connection
-/// that gets none goes on with what it has. Any thread may call.
+/// Every connection begins with two tiny ones, and has two small ones once it was used. Larger ones
+/// are lent while `limitBytes` lasts; a connection that gets none goes on with what it has. Any
+/// thread may call.
 final class BufferPool {
-  /// What an idle connection holds, twice.
+  /// What a connection holds, twice, until a request does not fit.
+  static final int TINY = 4 << 10;
+
   static final int SMALL = 32 << 10;
 
   /// Room for headers beside a payload of a round size.
   private static final int SLACK = 4 << 10;
 
+  /// Every buffer begins at a multiple of this, for direct requests.
+  private static final int PAGE = 4096;
+
+  /// Of a request of 256 KiB.
+  static final int QUARTER = (256 << 10) + SLACK;
+
   static final int MEDIUM = (512 << 10) + SLACK;
   static final int LARGE = (1 << 20) + SLACK;
 
-  private static final int[] SIZES = {SMALL, MEDIUM, LARGE};
+  private static final int[] SIZES = {SMALL, QUARTER, MEDIUM, LARGE};
 
   /// Small buffers kept for the next connection; larger ones are all kept, `limitBytes` bounds
   /// them.
@@ -27,6 +36,7 @@ final class BufferPool {
 
   private final long limitBytes;
   private final ArrayDeque<ByteBuffer> small = new ArrayDeque<>();
+  private final ArrayDeque<ByteBuffer> quarter = new ArrayDeque<>();
   private final ArrayDeque<ByteBuffer> medium = new ArrayDeque<>();
   private final ArrayDeque<ByteBuffer> large = new ArrayDeque<>();
   private long madeBytes; // medium and large ones, lent or spare
@@ -37,7 +47,22 @@ final class BufferPool {
 
   synchronized ByteBuffer small() {
     ByteBuffer spare = small.pollLast();
-    return spare != null ? spare.clear() : ByteBuffer.allocateDirect(SMALL);
+    return spare != null ? spare.clear() : make(SMALL);
+  }
+
+  /// Not kept: a connection needs them once.
+  static ByteBuffer tiny() {
+    return ByteBuffer.allocateDirect(TINY);
+  }
+
+  private static ByteBuffer make(int size) {
+    return ByteBuffer.allocateDirect(size + PAGE).alignedSlice(PAGE).slice(0, size);
+  }
+
+  /// As [#lend], for one request: small ones are not counted, because a connection has a bounded
+  /// number of requests.
+  Optional<ByteBuffer> lendPage(int bytes) {
+    return bytes <= SMALL ? Optional.of(small()) : lend(bytes);
   }
 
   /// A buffer of the smallest size that holds `bytes`; empty when there is none so large, or the
@@ -53,7 +78,7 @@ final class BufferPool {
           return Optional.empty();
         }
         try {
-          ByteBuffer made = ByteBuffer.allocateDirect(size);
+          ByteBuffer made = make(size);
           madeBytes += size;
           return Optional.of(made);
         } catch (OutOfMemoryError _) { // the JVM's own limit of direct memory
@@ -65,6 +90,9 @@ final class BufferPool {
   }
 
   synchronized void giveBack(ByteBuffer buffer) {
+    if (buffer.capacity() == TINY) {
+      return;
+    }
     if (buffer.capacity() != SMALL || small.size() < SPARE_SMALL) {
       shelf(buffer.capacity()).addLast(buffer);
     }
@@ -73,6 +101,7 @@ final class BufferPool {
   private ArrayDeque<ByteBuffer> shelf(int size) {
     return switch (size) {
       case SMALL -> small;
+      case QUARTER -> quarter;
       case MEDIUM -> medium;
       case LARGE -> large;
       default -> throw new IllegalArgumentException("no buffers of " + size + " bytes");

@@ -14,7 +14,7 @@ import javax.net.ssl.SSLEngine;
 /// fit; before the thread blocks for them, what waits to be sent is sent. So a peer that sends many
 /// requests at once gets their replies in one write, and one that waits for each gets it at once.
 ///
-/// Buffers start small and grow when a request or a burst does not fit. Used by one thread, but for
+/// Buffers start tiny and grow when a request or a burst does not fit. Used by one thread, but for
 /// [#stopReading] and [#close].
 final class PeerStream implements AutoCloseable {
   private final SocketChannel socket;
@@ -29,8 +29,8 @@ final class PeerStream implements AutoCloseable {
     this.socket = socket;
     this.channel = socket;
     this.pool = pool;
-    this.in = pool.small().limit(0);
-    this.out = pool.small();
+    this.in = BufferPool.tiny().limit(0);
+    this.out = BufferPool.tiny();
   }
 
   /// Sends what waits, and speaks TLS from now on.
@@ -43,6 +43,24 @@ final class PeerStream implements AutoCloseable {
       throw new NbdProtocolException(in.remaining() + " bytes in the clear behind STARTTLS");
     }
     channel = TlsChannel.open(socket, engine);
+  }
+
+  /// Whether TLS runs.
+  boolean encrypted() {
+    return channel instanceof TlsChannel;
+  }
+
+  SocketChannel socket() {
+    return socket;
+  }
+
+  BufferPool pool() {
+    return pool;
+  }
+
+  /// Bytes travel over this from now on; it ends at the socket.
+  void through(ByteChannel next) {
+    channel = next;
   }
 
   /// What bytes travel over: the socket, or TLS over it.
@@ -70,7 +88,7 @@ final class PeerStream implements AutoCloseable {
   }
 
   private void grow(int bytes) {
-    Optional<ByteBuffer> lent = pool.lend(bytes);
+    Optional<ByteBuffer> lent = pool.lendPage(bytes);
     if (lent.isPresent()) {
       ByteBuffer larger = lent.get();
       larger.put(in).flip();
@@ -90,7 +108,7 @@ final class PeerStream implements AutoCloseable {
       in.clear().limit(0);
     }
     if (burst && in.capacity() < BufferPool.MEDIUM) {
-      grow(BufferPool.MEDIUM);
+      grow(in.capacity() < BufferPool.SMALL ? BufferPool.SMALL : BufferPool.MEDIUM);
     }
     if (in.capacity() - in.position() < need) {
       in.compact().flip();
@@ -139,7 +157,8 @@ final class PeerStream implements AutoCloseable {
     }
     flush();
     if (out.capacity() < BufferPool.MEDIUM) {
-      Optional<ByteBuffer> lent = pool.lend(BufferPool.MEDIUM);
+      boolean small = out.capacity() < BufferPool.SMALL && bytes <= BufferPool.SMALL;
+      Optional<ByteBuffer> lent = pool.lendPage(small ? BufferPool.SMALL : BufferPool.MEDIUM);
       if (lent.isPresent()) {
         pool.giveBack(out);
         out = lent.get();

@@ -97,6 +97,13 @@ final class ServerConnection implements Runnable {
   }
 
   void closeChannel() {
+    // Shut down first: a pipeline has a descriptor of its own, and would not notice a close.
+    try {
+      channel.shutdownInput();
+      channel.shutdownOutput();
+    } catch (IOException _) {
+      // Safe because it is closed next.
+    }
     try {
       channel.close();
     } catch (IOException e) {

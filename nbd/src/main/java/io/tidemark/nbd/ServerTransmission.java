@@ -53,6 +53,7 @@ final class ServerTransmission {
   private final Framing framing;
   private final ReplyFrames frames;
   private final StatusReplies status;
+  private @Nullable RequestPipeline pipeline; // null: each request runs on this thread
   private long failures;
 
   // The request at hand.
@@ -81,6 +82,14 @@ final class ServerTransmission {
   ///
   /// @throws NbdProtocolException when the client breaks the protocol
   void run() throws IOException {
+    try (RequestPipeline opening =
+        RequestPipeline.open(stream, opened, this::logFailure).orElse(null)) {
+      pipeline = opening;
+      serve();
+    }
+  }
+
+  private void serve() throws IOException {
     while (stream.fill(Integer.BYTES)) {
       int magic = stream.in().getInt(stream.in().position());
       if (magic != framing.requestMagic()) {
@@ -101,6 +110,7 @@ final class ServerTransmission {
               : Integer.toUnsignedLong(in.getInt(at + 24));
       frames.answer(cookie, offset);
       if (type == Wire.Command.DISC) {
+        quiesce();
         stream.flush();
         return;
       }
@@ -111,7 +121,15 @@ final class ServerTransmission {
     if (stream.in().hasRemaining()) {
       LOG.log(Level.DEBUG, "{0}: left in the middle of a request", peer);
     }
+    quiesce();
     stream.flush();
+  }
+
+  /// No request is in flight when this returns.
+  private void quiesce() throws IOException {
+    if (pipeline != null) {
+      pipeline.quiesce();
+    }
   }
 
   /// Runs the request whose header is still in front of the input buffer; false when the stream
@@ -130,6 +148,14 @@ final class ServerTransmission {
     if (refused != null) {
       frames.error(refused);
       return true;
+    }
+    if (pipeline != null) {
+      if (type == Wire.Command.READ
+          && (flags & Wire.CommandFlag.FUA) == 0
+          && pipeline.read(cookie, offset, length)) {
+        return true;
+      }
+      quiesce();
     }
     switch (type) {
       case Wire.Command.READ -> read();
@@ -274,6 +300,14 @@ final class ServerTransmission {
     int limit = in.limit();
     int start = in.position() + framing.requestBytes();
     int end = start + (int) length;
+    if (pipeline != null) {
+      if ((flags & Wire.CommandFlag.FUA) == 0
+          && pipeline.write(cookie, offset, (int) length, start)) {
+        in.limit(limit).position(end);
+        return true;
+      }
+      quiesce();
+    }
     in.limit(end).position(start);
     try {
       if (length > 0) {
@@ -292,6 +326,7 @@ final class ServerTransmission {
 
   /// A write larger than the buffer. After a failure the rest is passed over.
   private boolean writeInPieces() throws IOException {
+    quiesce();
     stream.skip(framing.requestBytes());
     stream.room(BufferPool.LARGE); // as far as the pool has one
     int most = stream.in().capacity();
@@ -529,6 +564,7 @@ final class ServerTransmission {
     if (length < 0 || length > Wire.MAX_PAYLOAD) {
       throw new NbdProtocolException("payload of " + Long.toUnsignedString(length) + " bytes");
     }
+    quiesce();
     stream.in().position(stream.in().position() + framing.requestBytes());
     int payload = (int) length;
     int ids = payload - Long.BYTES;

@@ -5,7 +5,11 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import io.tidemark.testkit.Seeds;
 import java.io.IOException;
+import java.net.StandardProtocolFamily;
+import java.net.UnixDomainSocketAddress;
 import java.nio.ByteBuffer;
+import java.nio.channels.ServerSocketChannel;
+import java.nio.channels.SocketChannel;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -81,6 +85,26 @@ class ExportServerLoadTest {
     byte[] bytes = new byte[all.position()];
     all.flip().get(bytes);
     return bytes;
+  }
+
+  @Test
+  void aConnectionHoldsTwoTinyBuffersUntilARequestDoesNotFit() throws IOException {
+    try (ServerSocketChannel listening = ServerSocketChannel.open(StandardProtocolFamily.UNIX)) {
+      listening.bind(UnixDomainSocketAddress.of(folder.resolve("p.sock")));
+      try (RawPeer peer = new RawPeer(folder.resolve("p.sock"));
+          SocketChannel accepted = listening.accept();
+          var stream = new PeerStream(accepted, new BufferPool(1 << 20))) {
+        peer.out.write(new byte[100]);
+        assertThat(stream.fill(100)).isTrue();
+        assertThat(stream.reserve(28)).isTrue();
+        assertThat(stream.in().capacity() + stream.out().capacity())
+            .isEqualTo(2 * BufferPool.TINY);
+        assertThat(stream.reserve(5000)).isTrue();
+        assertThat(stream.room(5000)).isTrue();
+        assertThat(stream.in().capacity() + stream.out().capacity())
+            .isEqualTo(2 * BufferPool.SMALL);
+      }
+    }
   }
 
   @Test
