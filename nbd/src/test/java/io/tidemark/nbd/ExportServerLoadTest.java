@@ -97,8 +97,7 @@ class ExportServerLoadTest {
         peer.out.write(new byte[100]);
         assertThat(stream.fill(100)).isTrue();
         assertThat(stream.reserve(28)).isTrue();
-        assertThat(stream.in().capacity() + stream.out().capacity())
-            .isEqualTo(2 * BufferPool.TINY);
+        assertThat(stream.in().capacity() + stream.out().capacity()).isEqualTo(2 * BufferPool.TINY);
         assertThat(stream.reserve(5000)).isTrue();
         assertThat(stream.room(5000)).isTrue();
         assertThat(stream.in().capacity() + stream.out().capacity())
