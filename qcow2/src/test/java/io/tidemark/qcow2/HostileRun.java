@@ -17,6 +17,7 @@ import java.nio.ByteBuffer;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.Random;
 import java.util.zip.GZIPInputStream;
@@ -141,7 +142,7 @@ final class HostileRun {
   }
 
   /// The only exceptions that may come are [BlockException]s; a read-only image stays as it is.
-  private static void use(byte[] bytes, long seed, boolean readOnly) throws BlockException {
+  static void use(byte[] bytes, long seed, boolean readOnly) throws BlockException {
     CrashingFile file = file(bytes);
     CrashingFile data = CrashingFile.ofSize(2, 256 << 10);
     OpenOptions options = readOnly ? OpenOptions.reading() : OpenOptions.readWrite();
@@ -205,7 +206,7 @@ final class HostileRun {
       int most = most(image);
       int offset = most == 0 ? 0 : random.nextInt(most);
       int length = random.nextInt(Math.min(most - offset, 20_000) + 1);
-      switch (random.nextInt(12)) {
+      switch (random.nextInt(13)) {
         case 0, 1 -> attempt(() -> image.write(offset, ByteBuffer.allocate(length)));
         case 2 -> attempt(() -> image.discard(offset, length));
         case 3 -> attempt(() -> image.writeZeroes(offset, length, ZeroMode.MAY_UNMAP));
@@ -216,6 +217,12 @@ final class HostileRun {
         case 8 -> attempt(() -> image.repair(random.nextBoolean() ? Repair.ALL : Repair.LEAKS));
         case 9 -> attempt(() -> image.resize(random.nextInt(4 << 20) & -512L, ResizeOptions.ANY));
         case 10 -> attempt(() -> image.changeBacking(Optional.empty()));
+        case 11 -> {
+          String compat = random.nextBoolean() ? "0.10" : "1.1";
+          String bits = "" + (1 << random.nextInt(7));
+          attempt(() -> image.amend(Map.of("compat", compat)));
+          attempt(() -> image.amend(Map.of("refcount_bits", bits)));
+        }
         default -> {
           attempt(() -> image.reopen(true));
           attempt(() -> image.reopen(false));
