@@ -21,11 +21,15 @@ import org.junit.jupiter.api.io.TempDir;
 
 /// Small images, changed by a fuzzer (Jazzer) that watches which code they reach: every use of one
 /// gives a value or an error in words, in a small heap and bounded time. In a process of its own,
-/// as [MutatedImageTest]. `-Dhostile.seconds=N` for longer. The image that fails is kept, and its
+/// as [MutatedImageTest]. `-Dfuzz.seconds=N` for longer. The image that fails is kept, and its
 /// place printed.
 class FuzzedImageTest {
   private static final String HEAP = "-Xmx256m";
-  private static final long SECONDS = Long.getLong("hostile.seconds", 6L);
+
+  /// Images where no time is given: the same ones each time.
+  private static final long RUNS = 3000;
+
+  private static final long SECONDS = Long.getLong("fuzz.seconds", 0L);
   private static final int MAX_BYTES = 256 << 10;
 
   @TempDir Path folder;
@@ -75,8 +79,9 @@ class FuzzedImageTest {
                     "--instrumentation_includes=io.tidemark.qcow2.**",
                     "--reproducer_path=" + kept,
                     "-artifact_prefix=" + kept + "/",
-                    "-max_total_time=" + SECONDS,
+                    SECONDS > 0 ? "-max_total_time=" + SECONDS : "-runs=" + RUNS,
                     "-max_len=" + MAX_BYTES,
+                    "-rss_limit_mb=0", // the heap is what is bounded
                     "-timeout=" + HostileRun.LIMIT_SECONDS,
                     "-seed=1",
                     "-print_final_stats=1",
