@@ -12,7 +12,6 @@ import statistics
 import subprocess
 import sys
 import time
-import urllib.parse
 
 import files
 import servers
@@ -46,27 +45,12 @@ def _running(virsh, setting, kind, image):
 @contextlib.contextmanager
 def _ours(setting, image):
     """Yields virsh's words, the domain's name, and what writes at offsets."""
-    run = setting.folder / "daemon"
-    errors = open(setting.folder / "daemon.log", "wb")
-    daemon = subprocess.Popen([setting.tidemark, "daemon", "--state-dir", run / "state", "--run-dir", run],
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True)
-    try:
-        if not daemon.stdout.readline().startswith("ready"):
-            raise SystemExit("bench/compare: the daemon did not start, see daemon.log")
-        virsh = ["virsh", "-q", "-c", f"qemu+unix:///system?socket={run}/libvirt-sock"]
-        with _running(virsh, setting, "tidemark", image) as name:
-            uri = f"nbd+unix:///vda?socket={urllib.parse.quote(str(run))}/guest/{name}.sock"
+    with servers.daemon(setting) as (virsh, guest), _running(virsh, setting, "tidemark", image) as name:
+        def write(offsets):
+            words = [word for at in offsets for word in ("-c", f"write -P 7 {at} 1M")]
+            subprocess.run(["qemu-io", "-f", "raw", *words, guest(name)], check=True, stdout=subprocess.DEVNULL)
 
-            def write(offsets):
-                words = [word for at in offsets for word in ("-c", f"write -P 7 {at} 1M")]
-                subprocess.run(["qemu-io", "-f", "raw", *words, uri], check=True, stdout=subprocess.DEVNULL)
-
-            yield virsh, name, write
-    finally:
-        daemon.terminate()
-        daemon.wait(60)
-        errors.close()
-        shutil.rmtree(run, ignore_errors=True)
+        yield virsh, name, write
 
 
 @contextlib.contextmanager

@@ -14,7 +14,6 @@ import statistics
 import subprocess
 import sys
 import time
-import urllib.parse
 
 import files
 import servers
@@ -33,14 +32,7 @@ WRITERS = {
 @contextlib.contextmanager
 def _ours(setting, image, target):
     """Yields the guest's URI and what starts the copy and returns when it is ready."""
-    run = setting.folder / "daemon"
-    errors = open(setting.folder / "daemon.log", "wb")
-    daemon = subprocess.Popen([setting.tidemark, "daemon", "--state-dir", run / "state", "--run-dir", run],
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True)
-    try:
-        if not daemon.stdout.readline().startswith("ready"):
-            raise SystemExit("bench/compare: the daemon did not start, see daemon.log")
-        virsh = ["virsh", "-q", "-c", f"qemu+unix:///system?socket={run}/libvirt-sock"]
+    with servers.daemon(setting) as (virsh, guest):
         xml = setting.folder / "domain.xml"
         xml.write_text(f"<domain type='tidemark'><name>vm</name><devices><disk type='file' device='disk'>"
                        f"<driver name='qemu' type='qcow2'/><source file='{image}'/>"
@@ -55,15 +47,10 @@ def _ours(setting, image, target):
             return _within(lambda: "ready" in events.stdout.readline())
 
         try:
-            yield f"nbd+unix:///vda?socket={urllib.parse.quote(str(run))}/guest/vm.sock", copy
+            yield guest("vm"), copy
         finally:
             servers.stop(events)
             subprocess.run([*virsh, "destroy", "vm"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    finally:
-        daemon.terminate()
-        daemon.wait(60)
-        errors.close()
-        shutil.rmtree(run, ignore_errors=True)
 
 
 @contextlib.contextmanager

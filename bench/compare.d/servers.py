@@ -92,3 +92,22 @@ def serving(words, path):
         yield process
     finally:
         stop(process)
+
+
+@contextlib.contextmanager
+def daemon(setting):
+    """Our daemon with folders of its own, which go with it. Yields virsh's words, and a domain's guest URI for its name."""
+    run = setting.folder / "daemon"
+    errors = open(setting.folder / "daemon.log", "wb")
+    process = subprocess.Popen([setting.tidemark, "daemon", "--state-dir", run / "state", "--run-dir", run],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True)
+    try:
+        if not process.stdout.readline().startswith("ready"):
+            raise SystemExit("bench/compare: the daemon did not start, see daemon.log")
+        yield (["virsh", "-q", "-c", f"qemu+unix:///system?socket={run}/libvirt-sock"],
+               lambda name: f"nbd+unix:///vda?socket={urllib.parse.quote(str(run))}/guest/{name}.sock")
+    finally:
+        process.terminate()
+        process.wait(60)
+        errors.close()
+        shutil.rmtree(run, ignore_errors=True)

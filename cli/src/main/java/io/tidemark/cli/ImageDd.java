@@ -9,8 +9,7 @@ import io.tidemark.block.Durability;
 import io.tidemark.block.ExtentVisitor;
 import io.tidemark.block.FormatNode;
 import io.tidemark.block.OpenOptions;
-import io.tidemark.block.ReadOnlyNodeException;
-import io.tidemark.block.ZeroMode;
+import io.tidemark.block.ReadOnlyNode;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.file.Path;
@@ -130,7 +129,7 @@ final class ImageDd implements Callable<Integer> {
   /// A part of a disk, to be read.
   ///
   /// @param start its first byte in the disk
-  private record Part(BlockNode disk, long start, long size) implements BlockNode {
+  private record Part(BlockNode disk, long start, long size) implements ReadOnlyNode {
     @Override
     public String name() {
       return disk.name();
@@ -142,36 +141,14 @@ final class ImageDd implements Callable<Integer> {
     }
 
     @Override
-    public boolean readOnly() {
-      return true;
-    }
-
-    @Override
     public void read(long offset, ByteBuffer into) throws BlockException {
       disk.read(start + offset, into);
     }
 
     @Override
-    public void write(long offset, ByteBuffer from) throws BlockException {
-      throw refused();
+    public String whyReadOnly() {
+      return "a part of it is only read";
     }
-
-    @Override
-    public void writeZeroes(long offset, long length, ZeroMode mode) throws BlockException {
-      throw refused();
-    }
-
-    @Override
-    public void discard(long offset, long length) throws BlockException {
-      throw refused();
-    }
-
-    private ReadOnlyNodeException refused() {
-      return new ReadOnlyNodeException(name() + ": a part of it is only read");
-    }
-
-    @Override
-    public void flush() {}
 
     /// Everything is data here: what is zero is found when it is read.
     @Override

@@ -2,15 +2,13 @@
 package io.tidemark.job;
 
 import io.tidemark.block.BlockException;
-import io.tidemark.block.BlockNode;
 import io.tidemark.block.ExtentVisitor;
 import io.tidemark.block.Extents;
-import io.tidemark.block.ReadOnlyNodeException;
-import io.tidemark.block.ZeroMode;
+import io.tidemark.block.ReadOnlyNode;
 import java.nio.ByteBuffer;
 
 /// A [FrozenView] as a node that is read. Closing it does nothing: the view is its job's.
-final class FrozenNode implements BlockNode {
+final class FrozenNode implements ReadOnlyNode {
   private final String name;
   private final FrozenView view;
 
@@ -27,11 +25,6 @@ final class FrozenNode implements BlockNode {
   @Override
   public long virtualSize() {
     return view.size();
-  }
-
-  @Override
-  public boolean readOnly() {
-    return true;
   }
 
   @Override
@@ -60,27 +53,9 @@ final class FrozenNode implements BlockNode {
   }
 
   @Override
-  public void write(long offset, ByteBuffer from) throws BlockException {
-    throw refused();
+  public String whyReadOnly() {
+    return "is read-only";
   }
-
-  @Override
-  public void writeZeroes(long offset, long length, ZeroMode mode) throws BlockException {
-    throw refused();
-  }
-
-  @Override
-  public void discard(long offset, long length) throws BlockException {
-    throw refused();
-  }
-
-  private BlockException refused() {
-    return new ReadOnlyNodeException(name + ": is read-only");
-  }
-
-  /// There is nothing to flush.
-  @Override
-  public void flush() {}
 
   @Override
   public void close() {}

@@ -5,10 +5,9 @@ import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.ExtentVisitor;
 import io.tidemark.block.Gate;
-import io.tidemark.block.ReadOnlyNodeException;
+import io.tidemark.block.ReadOnlyNode;
 import io.tidemark.block.TransportException;
 import io.tidemark.block.UnsupportedImageException;
-import io.tidemark.block.ZeroMode;
 import java.nio.ByteBuffer;
 import java.util.List;
 import java.util.Optional;
@@ -20,7 +19,7 @@ import java.util.Optional;
 /// one that comes after the snapshot went reads what was there before, or fails.
 ///
 /// Any thread may call any method.
-final class SnapshotView implements BlockNode {
+final class SnapshotView implements ReadOnlyNode {
   private final Qcow2Image image;
   private final Gate gate;
   private final InFlight<List<MappingTables.Freed>> inFlight;
@@ -87,11 +86,6 @@ final class SnapshotView implements BlockNode {
   }
 
   @Override
-  public boolean readOnly() {
-    return true;
-  }
-
-  @Override
   public void read(long offset, ByteBuffer into) throws BlockException {
     int inside = gate.enter();
     int ticket = inFlight.enter();
@@ -120,27 +114,10 @@ final class SnapshotView implements BlockNode {
     return backing.node();
   }
 
-  private ReadOnlyNodeException refusal() {
-    return new ReadOnlyNodeException(name() + ": snapshots are read-only");
-  }
-
   @Override
-  public void write(long offset, ByteBuffer from) throws BlockException {
-    throw refusal();
+  public String whyReadOnly() {
+    return "snapshots are read-only";
   }
-
-  @Override
-  public void writeZeroes(long offset, long length, ZeroMode mode) throws BlockException {
-    throw refusal();
-  }
-
-  @Override
-  public void discard(long offset, long length) throws BlockException {
-    throw refusal();
-  }
-
-  @Override
-  public void flush() {}
 
   @Override
   public void close() {
