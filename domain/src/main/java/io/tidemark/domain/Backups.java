@@ -96,7 +96,7 @@ final class Backups {
       throws LibvirtException {
     Live live = session.live();
     try {
-      domain.putLive(session);
+      domain.stored().putLive(session.live());
     } catch (IOException e) {
       throw domain.upkeep().cannotWrite(e);
     }
@@ -193,7 +193,7 @@ final class Backups {
     images.remove(job);
     session.live().backup(null);
     session.live().pendingCheckpoint(null);
-    domain.putLiveOrLog(session);
+    domain.stored().putLiveOrLog(session.live());
     domain.signal();
   }
 
@@ -327,7 +327,7 @@ final class Backups {
     }
     removeBitmaps(session, job);
     session.live().backup(null);
-    domain.putLiveOrLog(session);
+    domain.stored().putLiveOrLog(session.live());
     if (job.withdrawn()) {
       job.disks().forEach(disk -> tell(session, disk));
     } else {
@@ -345,7 +345,7 @@ final class Backups {
   private void commit(Session session, BackupJob job) {
     job.phase(BackupJob.Phase.PUBLISHING);
     try {
-      domain.putLive(session);
+      domain.stored().putLive(session.live());
     } catch (IOException e) {
       LOG.log(Level.ERROR, domain.name() + ": live record", e);
       job.fail("cannot write the live record: " + e.getMessage());

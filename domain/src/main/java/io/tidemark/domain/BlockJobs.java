@@ -85,11 +85,11 @@ final class BlockJobs {
       throws LibvirtException {
     disk.job(job);
     try {
-      domain.putLive(session);
+      domain.stored().putLive(session.live());
       start.run();
     } catch (DriverException e) {
       disk.job(null);
-      domain.putLiveOrLog(session); // it named the job
+      domain.stored().putLiveOrLog(session.live()); // it named the job
       throw DriverErrors.toClient("start the " + what, e);
     } catch (IOException e) {
       disk.job(null);
@@ -273,7 +273,7 @@ final class BlockJobs {
   private void takeBack(Session session, BlockJob job) {
     job.phase(BlockJob.Phase.ABORTING);
     try {
-      domain.putLive(session);
+      domain.stored().putLive(session.live());
     } catch (IOException e) {
       LOG.log(Level.ERROR, "%s: job %s: live record".formatted(domain.name(), job.id()), e);
       domain.stopForSafety(session, "a pivot can be neither finished nor taken back");
@@ -330,7 +330,7 @@ final class BlockJobs {
         element.setBacking(chain);
       }
     }
-    domain.putDefinitionOrLog();
+    domain.stored().putOrLog();
   }
 
   private void concluded(Session session, LiveDisk disk, BlockJob job, JobState state) {
@@ -377,8 +377,8 @@ final class BlockJobs {
     disk.job(null);
     // While the definition cannot be written, the record goes on naming the changed job, from which
     // a restart changes the definition.
-    if (!completed || domain.payDefinition()) {
-      domain.putLiveOrLog(session);
+    if (!completed || domain.stored().pay()) {
+      domain.stored().putLiveOrLog(session.live());
     }
     domain.blockJobEvent(disk, job.type(), how);
     domain.signal();

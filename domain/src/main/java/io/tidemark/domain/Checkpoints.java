@@ -173,7 +173,7 @@ final class Checkpoints {
     live.pendingCheckpoint(
         new Live.PendingCheckpoint(checkpoint.name(), checkpoint.bitmapTargets()));
     try {
-      domain.putLive(session);
+      domain.stored().putLive(session.live());
     } catch (IOException e) {
       live.pendingCheckpoint(null);
       throw domain.upkeep().cannotWrite(e);
@@ -184,7 +184,7 @@ final class Checkpoints {
       }
     } catch (DriverException e) {
       live.pendingCheckpoint(null);
-      domain.putLiveOrLog(session);
+      domain.stored().putLiveOrLog(session.live());
       throw DriverErrors.toClient("execute the checkpoint's transaction", e);
     }
     commit(session, checkpoint);
@@ -204,7 +204,7 @@ final class Checkpoints {
       throw notSaved(checkpoint.name(), e);
     } finally {
       session.live().pendingCheckpoint(null);
-      domain.putLiveOrLog(session);
+      domain.stored().putLiveOrLog(session.live());
     }
   }
 

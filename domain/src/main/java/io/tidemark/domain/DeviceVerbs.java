@@ -78,7 +78,7 @@ public final class DeviceVerbs {
   private void redefine(Impact impact) throws LibvirtException {
     if (impact.config().isPresent()) {
       try {
-        life.redefine(impact.config().get());
+        life.stored().redefine(impact.config().get());
       } catch (IOException e) {
         throw life.upkeep().cannotWrite(e);
       }
@@ -130,7 +130,7 @@ public final class DeviceVerbs {
     live.addDisk(plugged);
     boolean done = false;
     try {
-      life.putLive(session);
+      life.stored().putLive(session.live());
       session.driver().addDrive(specOf(plugged));
       done = true;
     } catch (DriverException e) {
@@ -141,7 +141,7 @@ public final class DeviceVerbs {
       if (!done) {
         live.removeDisk(plugged);
         definition.removeDisk(disk.target());
-        life.putLiveOrLog(session);
+        life.stored().putLiveOrLog(session.live());
       }
     }
     TuneVerbs.apply(life.name(), session, plugged);
@@ -197,7 +197,7 @@ public final class DeviceVerbs {
     takeOut(session, disk);
     session.live().removeDisk(disk);
     session.live().definition().removeDisk(disk.target());
-    life.putLiveOrLog(session);
+    life.stored().putLiveOrLog(session.live());
     life.event(new DomainEvent.DeviceRemoved(life.ref(), disk.alias()));
   }
 
@@ -337,6 +337,6 @@ public final class DeviceVerbs {
     }
     live.definition().addDisk(next.element().element());
     live.addDisk(next);
-    life.putLiveOrLog(session);
+    life.stored().putLiveOrLog(session.live());
   }
 }

@@ -121,11 +121,11 @@ public final class Domain {
   }
 
   public void suspend() throws LibvirtException {
-    run(life::suspend);
+    machine.suspend();
   }
 
   public void resume() throws LibvirtException {
-    run(life::resume);
+    machine.resume();
   }
 
   public String xmlDesc(int flags) throws LibvirtException {
@@ -194,7 +194,7 @@ public final class Domain {
     return life.locked(() -> {
       Session running = life.requireActive();
       assert life.isCurrent(running);
-      return life.noAgent();
+      return GuestAgent.missing(life);
     });
   }
 

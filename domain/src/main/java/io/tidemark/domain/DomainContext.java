@@ -22,4 +22,14 @@ record DomainContext(
     Map<String, DomainDriver> drivers,
     Consumer<DomainEvent> events,
     IntSupplier ids,
-    Consumer<DomainLife> forget) {}
+    Consumer<DomainLife> forget) {
+
+  DomainDriver driverOf(Definition definition) throws LibvirtException {
+    DomainDriver driver = drivers.get(definition.type());
+    if (driver == null) {
+      throw ErrorCode.CONFIG_UNSUPPORTED.because(
+          "no driver runs domains of virt type '%s'".formatted(definition.type()));
+    }
+    return driver;
+  }
+}

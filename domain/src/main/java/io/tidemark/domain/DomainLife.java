@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.domain;
 
-import io.tidemark.domain.spi.DomainDriver;
 import io.tidemark.domain.spi.DriverException;
-import io.tidemark.domain.spi.RunningDomain;
-import io.tidemark.domain.spi.StateStore;
 import java.io.IOException;
 import java.lang.System.Logger.Level;
 import java.util.Optional;
@@ -36,7 +33,7 @@ final class DomainLife {
   private final ChainJobs chainJobs;
   private final Backups backups;
   private final JobRounds rounds;
-  private final PersistentState stored;
+  private final StoredState stored;
   private final Snapshots snapshots;
   // Null while it does not run. Volatile for id(), which does not take the lock.
   private volatile @Nullable Session session;
@@ -52,7 +49,7 @@ final class DomainLife {
     this.uuid = uuid;
     upkeep = new Upkeep(context, name);
     transients = new TransientDisks(context, upkeep);
-    stored = new PersistentState(context, name);
+    stored = new StoredState(context, name);
     snapshots = new Snapshots(this, context);
     checkpoints = new Checkpoints(this, context);
     jobs = new BlockJobs(this, context);
@@ -72,6 +69,14 @@ final class DomainLife {
 
   Upkeep upkeep() {
     return upkeep;
+  }
+
+  TransientDisks transients() {
+    return transients;
+  }
+
+  StoredState stored() {
+    return stored;
   }
 
   Checkpoints checkpoints() {
@@ -193,44 +198,11 @@ final class DomainLife {
     if (blocked != null) {
       throw ErrorCode.OPERATION_INVALID.because(blocked);
     }
-    boolean paused = Flags.has(flags, Flags.START_PAUSED);
-    boolean autodestroy = Flags.has(flags, Flags.START_AUTODESTROY);
-    Live live =
-        new Launch(context)
-            .prepare(
-                definition,
-                autodestroy,
-                paused ? DomainState.PAUSED_USER : DomainState.RUNNING_BOOTED);
-    transients.make(live);
-    JobWatch watch = new JobWatch();
-    RunningDomain driver;
-    boolean launched = false;
-    try {
-      DomainDriver type = driverOf(definition);
-      type.check(live.launchSpec());
-      driver = type.launch(live.launchSpec(), watch);
-      launched = true;
-    } catch (DriverException e) {
-      throw DriverErrors.toClient("start domain '%s'".formatted(name), e);
-    } finally {
-      if (!launched) {
-        transients.remove(live);
-      }
-    }
-    Session started =
-        new Session(live, driver, watch, autodestroy ? Optional.of(connection) : Optional.empty());
-    try {
-      putLive(started);
-    } catch (IOException e) {
-      stopDriver(started);
-      transients.remove(live);
-      removeLive();
-      throw upkeep.cannotWrite(e);
-    }
-    session = started;
+    Session started = new Launch(context).run(this, definition, flags, connection);
     completed = JobStats.NONE;
-    TuneVerbs.applyAll(name, started);
-    watch.start(name, () -> look(watch));
+    takeUp(started);
+    started.watch().start(name, () -> look(started.watch()));
+    boolean paused = Flags.has(flags, Flags.START_PAUSED);
     switch (told) {
       case BOOTED -> {
         lifecycle(paused ? Lifecycle.STARTED_BOOTED : Lifecycle.RESUMED_UNPAUSED);
@@ -246,6 +218,19 @@ final class DomainLife {
     }
   }
 
+  /// It runs from here on. Its watch is started by the caller when all is settled.
+  private void takeUp(Session running) {
+    session = running;
+    TuneVerbs.applyAll(name, running);
+  }
+
+  /// Goes on with what ran when the last daemon ended.
+  void goOn(Session taken) {
+    takeUp(taken);
+    rounds.recover(taken);
+    taken.watch().start(name, () -> look(taken.watch()));
+  }
+
   /// Opens the images of the domain shut off for a job on them: started paused, with no word to
   /// clients. Until [#endUntold] it is shown as running; a restart of the daemon ends it.
   Session startUntold() throws LibvirtException {
@@ -259,15 +244,6 @@ final class DomainLife {
     if (isCurrent(started)) {
       end(DomainState.SHUTOFF_SHUTDOWN, Optional.empty(), null);
     }
-  }
-
-  private DomainDriver driverOf(Definition definition) throws LibvirtException {
-    DomainDriver driver = context.drivers().get(definition.type());
-    if (driver == null) {
-      throw ErrorCode.CONFIG_UNSUPPORTED.because(
-          "no driver runs domains of virt type '%s'".formatted(definition.type()));
-    }
-    return driver;
   }
 
   void destroy() throws LibvirtException {
@@ -333,36 +309,6 @@ final class DomainLife {
     }
   }
 
-  void suspend() throws LibvirtException {
-    Session running = requireActive();
-    if (running.live().state().isPaused()) {
-      return;
-    }
-    try {
-      running.driver().suspend();
-    } catch (DriverException e) {
-      throw DriverErrors.toClient("suspend", e);
-    }
-    running.live().state(DomainState.PAUSED_USER);
-    putLiveOrLog(running);
-    lifecycle(Lifecycle.SUSPENDED_PAUSED);
-  }
-
-  void resume() throws LibvirtException {
-    Session running = requireActive();
-    if (!running.live().state().isPaused()) {
-      throw ErrorCode.OPERATION_INVALID.because("domain is already running");
-    }
-    try {
-      running.driver().resume();
-    } catch (DriverException e) {
-      throw DriverErrors.toClient("resume", e);
-    }
-    running.live().state(DomainState.RUNNING_UNPAUSED);
-    putLiveOrLog(running);
-    lifecycle(Lifecycle.RESUMED_UNPAUSED);
-  }
-
   boolean autostart() {
     return stored.autostart();
   }
@@ -378,6 +324,16 @@ final class DomainLife {
     }
   }
 
+  /// Runs what is not a client's verb, with the lock.
+  void settle(Runnable body) {
+    lock.lock();
+    try {
+      body.run();
+    } finally {
+      lock.unlock();
+    }
+  }
+
   /// Makes or replaces the persistent definition. Takes the lock.
   void define(Definition definition) throws LibvirtException {
     lock.lock();
@@ -387,7 +343,7 @@ final class DomainLife {
       }
       Definition before = stored.definition();
       try {
-        redefine(definition);
+        stored.redefine(definition);
       } catch (IOException e) {
         if (before == null && session == null) {
           forgetSelf();
@@ -410,47 +366,6 @@ final class DomainLife {
     }
   }
 
-  /// Reads the stored definition, at the daemon's start. Takes the lock.
-  void restoreDefinition(StoredDefinition definition) {
-    lock.lock();
-    try {
-      stored.restore(definition);
-    } finally {
-      lock.unlock();
-    }
-  }
-
-  /// Takes the lock.
-  void restoreCheckpoint(CheckpointDocument document) {
-    lock.lock();
-    try {
-      checkpoints.tree().put(document);
-    } finally {
-      lock.unlock();
-    }
-  }
-
-  /// Takes the lock.
-  void restoreSnapshot(SnapshotDocument.Stored snapshot) {
-    lock.lock();
-    try {
-      snapshots.restore(snapshot);
-    } finally {
-      lock.unlock();
-    }
-  }
-
-  /// After the last [#restoreSnapshot]. Takes the lock.
-  void settleSnapshots() {
-    lock.lock();
-    try {
-      snapshots.settleCurrent();
-      finishPendingSnapshot();
-    } finally {
-      lock.unlock();
-    }
-  }
-
   /// The live record is of a later program: it is left alone, and so is the domain. Takes the lock.
   void block(String why) {
     lock.lock();
@@ -458,63 +373,6 @@ final class DomainLife {
       blocked = why;
     } finally {
       lock.unlock();
-    }
-  }
-
-  /// Takes up what ran when the last daemon ended, finishing or undoing what it was in the middle
-  /// of (see [BlockJobs], [Backups], [Checkpoints]). Takes the lock.
-  void restoreLive(Live live) {
-    lock.lock();
-    try {
-      for (LiveDisk disk : live.disks()) {
-        BlockJob job = disk.job();
-        if (job != null && job.phase() == BlockJob.Phase.CHANGED) {
-          jobs.updateDefinition(disk, job);
-        }
-      }
-      ExternalSnapshot.recover(this, live);
-      if (live.autodestroy()) {
-        LOG.log(Level.INFO, "{0}: its connection ended with the daemon, so it is stopped", name);
-        live.disks().stream().map(LiveDisk::job).forEach(jobs::dropped);
-        dropRecovered(live, DomainState.SHUTOFF_DESTROYED);
-        return;
-      }
-      JobWatch watch = new JobWatch();
-      RunningDomain driver;
-      try {
-        driver = driverOf(live.definition()).reattach(live.launchSpec(), watch);
-      } catch (LibvirtException | DriverException e) {
-        LOG.log(
-            Level.ERROR,
-            "%s: cannot be taken up again; its disks were %s"
-                .formatted(name, live.disks().stream().map(LiveDisk::layers).toList()),
-            e);
-        dropRecovered(live, DomainState.SHUTOFF_FAILED);
-        return;
-      }
-      Session taken = new Session(live, driver, watch, Optional.empty());
-      session = taken;
-      TuneVerbs.applyAll(name, taken);
-      rounds.recover(taken);
-      watch.start(name, () -> look(watch));
-    } finally {
-      lock.unlock();
-    }
-  }
-
-  /// What ran is not taken up: only what it left is cleared.
-  private void dropRecovered(Live live, DomainState off) {
-    BackupJob backup = live.backup();
-    if (backup != null) {
-      backups.recover(backup);
-    }
-    offState = off;
-    transients.remove(live);
-    removeLive();
-    if (stored.definition() == null) {
-      snapshots.dropMetadata();
-      checkpoints.dropMetadata();
-      forgetSelf();
     }
   }
 
@@ -608,7 +466,7 @@ final class DomainLife {
     context.events().accept(event);
   }
 
-  private void lifecycle(Lifecycle change) {
+  void lifecycle(Lifecycle change) {
     event(new DomainEvent.LifecycleChanged(ref(), change));
   }
 
@@ -623,78 +481,6 @@ final class DomainLife {
   void blockJobEvent(String target, String path, BlockJobType type, BlockJobStatus status) {
     event(new DomainEvent.BlockJob(ref(), path, type, status));
     event(new DomainEvent.BlockJob2(ref(), target, type, status));
-  }
-
-  void putLive(Session of) throws IOException {
-    payDefinition();
-    context.state().put(StateStore.Kind.LIVE, name, LiveRecord.write(of.live()));
-  }
-
-  /// For changes that a restart derives anyway from the record that is there.
-  void putLiveOrLog(Session of) {
-    try {
-      putLive(of);
-    } catch (IOException e) {
-      LOG.log(Level.ERROR, name + ": live record", e);
-    }
-  }
-
-  private void removeLive() {
-    try {
-      context.state().remove(StateStore.Kind.LIVE, name);
-    } catch (IOException e) {
-      LOG.log(Level.ERROR, name + ": live record", e);
-    }
-  }
-
-  /// Makes another definition the persistent one, durably; on failure the old one stays.
-  void redefine(Definition definition) throws IOException {
-    stored.replace(definition, Optional.empty());
-  }
-
-  /// As [#redefine]; `pending` is a snapshot of the domain shut off whose commit point this is.
-  void redefineWith(Definition definition, Optional<SnapshotDocument> pending) throws IOException {
-    stored.replace(definition, pending);
-  }
-
-  /// Writes the document of a snapshot that [#redefineWith] committed.
-  void finishPendingSnapshot() {
-    Optional<SnapshotDocument> pending = stored.pendingSnapshot();
-    Definition definition = stored.definition();
-    if (pending.isEmpty() || definition == null) {
-      return;
-    }
-    try {
-      snapshots.put(pending.get(), true);
-      redefine(definition);
-    } catch (IOException e) {
-      LOG.log(Level.ERROR, "%s: snapshot %s".formatted(name, pending.get().name()), e);
-    }
-  }
-
-  /// For a pivot, which is not taken back any more, see [PersistentState].
-  void putDefinitionOrLog() {
-    stored.putOrLog();
-  }
-
-  boolean payDefinition() {
-    return stored.pay();
-  }
-
-  /// Why a guest's agent cannot be asked.
-  LibvirtException noAgent() {
-    if (state().isPaused()) {
-      return ErrorCode.OPERATION_INVALID.because("domain is not running");
-    }
-    boolean channel =
-        definition().stream()
-            .flatMap(definition -> definition.root().child("devices").stream())
-            .flatMap(devices -> devices.children("channel").stream())
-            .flatMap(found -> found.child("target").stream())
-            .anyMatch(target -> target.attribute("name").equals("org.qemu.guest_agent.0"));
-    return channel
-        ? ErrorCode.AGENT_UNRESPONSIVE.because("QEMU guest agent is not connected")
-        : ErrorCode.ARGUMENT_UNSUPPORTED.because("QEMU guest agent is not configured");
   }
 
   /// Ends a domain whose record cannot be trusted to say what its guest writes to.
@@ -755,18 +541,23 @@ final class DomainLife {
       return;
     }
     running.watch().close();
-    stopDriver(running);
+    upkeep.stop(running);
     BackupJob backup = running.live().backup();
     if (backup != null) {
       backups.domainEnded(backup, why);
     }
     transients.remove(running.live());
-    payDefinition();
-    removeLive();
+    stored.pay();
+    stored.removeLive();
     change.ifPresent(this::lifecycle); // with the id it had
     session = null;
-    offState = off;
     releaseWaiters(running);
+    isOff(off);
+  }
+
+  /// It does not run, and nothing of a run is left but this. A transient domain is gone.
+  private void isOff(DomainState off) {
+    offState = off;
     if (stored.definition() == null) {
       snapshots.dropMetadata();
       checkpoints.dropMetadata();
@@ -774,12 +565,15 @@ final class DomainLife {
     }
   }
 
-  private void stopDriver(Session running) {
-    try {
-      running.driver().stop();
-    } catch (DriverException e) {
-      LOG.log(Level.ERROR, name + ": stopped, but not all was flushed", e);
+  /// What ran when the last daemon ended is not taken up: only what it left is cleared.
+  void dropLeft(Live live, DomainState off) {
+    BackupJob backup = live.backup();
+    if (backup != null) {
+      backups.recover(backup);
     }
+    transients.remove(live);
+    stored.removeLive();
+    isOff(off);
   }
 
   private void releaseWaiters(Session running) {

@@ -100,11 +100,11 @@ public final class Domains {
       for (StateStore.Document document : context.state().all(StateStore.Kind.SNAPSHOT)) {
         restoreSnapshot(document);
       }
-      byName.values().forEach(domain -> domain.life().settleSnapshots());
+      byName.values().forEach(domain -> restoration(domain).settleSnapshots());
       for (Live live : readable) {
         Domain domain = byName.get(live.definition().name());
         if (domain != null) {
-          domain.life().restoreLive(live);
+          restoration(domain).running(live);
         }
       }
     } catch (IOException e) {
@@ -116,12 +116,16 @@ public final class Domains {
     }
   }
 
+  private Restoration restoration(Domain domain) {
+    return new Restoration(domain.life(), context);
+  }
+
   private void restoreDefinition(StateStore.Document document) {
     try {
       StoredDefinition stored = StoredDefinition.read(document.xml());
       Definition definition = stored.definition();
       Domain domain = add(definition.name(), definition.uuid());
-      domain.life().restoreDefinition(stored);
+      restoration(domain).definition(stored);
     } catch (LibvirtException e) {
       LOG.log(Level.ERROR, "definition of domain " + document.key() + " is left alone", e);
     }
@@ -190,7 +194,7 @@ public final class Domains {
       return;
     }
     try {
-      domain.get().life().restoreSnapshot(SnapshotDocument.Stored.read(document.xml()));
+      restoration(domain.get()).snapshot(SnapshotDocument.Stored.read(document.xml()));
     } catch (LibvirtException e) {
       LOG.log(Level.ERROR, "snapshot " + document.key() + " is left alone", e);
     }
@@ -214,7 +218,7 @@ public final class Domains {
       return;
     }
     try {
-      domain.get().life().restoreCheckpoint(CheckpointDocument.ofStored(document.xml()));
+      restoration(domain.get()).checkpoint(CheckpointDocument.ofStored(document.xml()));
     } catch (LibvirtException e) {
       LOG.log(Level.ERROR, "checkpoint " + document.key() + " is left alone", e);
     }

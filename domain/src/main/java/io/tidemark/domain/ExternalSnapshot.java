@@ -197,7 +197,7 @@ final class ExternalSnapshot {
     Step step = Step.NOTHING;
     LibvirtException failure;
     try {
-      domain.putLive(session);
+      domain.stored().putLive(session.live());
       step = Step.RECORD;
       changeDefinition(domain, live, snapshot);
       step = Step.DEFINITION;
@@ -207,7 +207,7 @@ final class ExternalSnapshot {
       step = Step.DOCUMENT;
       session.driver().transaction(actions);
       live.pendingSnapshot(null);
-      domain.putLiveOrLog(session);
+      domain.stored().putLiveOrLog(session.live());
       return;
     } catch (DriverException e) {
       failure = DriverErrors.toClient("execute the snapshot's transaction", e);
@@ -227,14 +227,17 @@ final class ExternalSnapshot {
     session.live().pendingSnapshot(null);
     boolean named = false;
     try {
-      domain.putLive(session); // even when it was not written: the store may hold it all the same
+      domain
+          .stored()
+          .putLive(
+              session.live()); // even when it was not written: the store may hold it all the same
     } catch (IOException e) {
       LOG.log(Level.ERROR, domain.name() + ": live record, after a snapshot that failed", e);
       named = true;
     }
     if (before != null && step != Step.NOTHING) {
       try {
-        domain.redefine(before);
+        domain.stored().redefine(before);
       } catch (IOException e) {
         LOG.log(Level.ERROR, domain.name() + ": definition, after a snapshot that failed", e);
         named = true;
@@ -271,7 +274,7 @@ final class ExternalSnapshot {
       }
     }
     if (any) {
-      domain.redefine(changed);
+      domain.stored().redefine(changed);
     }
   }
 
@@ -312,7 +315,7 @@ final class ExternalSnapshot {
         disk.setSource(file.toString(), formatOf(request));
         disk.setBacking(Optional.empty());
       }
-      domain.redefineWith(changed, metadata ? Optional.of(snapshot) : Optional.empty());
+      domain.stored().redefine(changed, metadata ? Optional.of(snapshot) : Optional.empty());
       done = true;
     } catch (IOException e) {
       throw domain.upkeep().cannotWrite(e);
@@ -321,7 +324,7 @@ final class ExternalSnapshot {
         created.forEach(domain.upkeep()::deleteFile);
       }
     }
-    domain.finishPendingSnapshot();
+    domain.snapshots().finishPending();
   }
 
   static LibvirtException noMedium(Disk disk) {

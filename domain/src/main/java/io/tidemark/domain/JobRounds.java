@@ -77,6 +77,6 @@ final class JobRounds {
       backups.recover(backup);
       live.backup(null);
     }
-    domain.putLiveOrLog(taken);
+    domain.stored().putLiveOrLog(taken.live());
   }
 }

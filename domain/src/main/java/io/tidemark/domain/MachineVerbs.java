@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.domain;
 
-/// Calls about processor and memory of a domain that has neither: refused with the reason, after
-/// what libvirt refuses first. Safe for any thread.
+import io.tidemark.domain.spi.DriverException;
+
+/// Calls about processor and memory of a domain that has neither. Suspending holds its disks'
+/// requests; what needs memory is refused with the reason, after what libvirt refuses first. Safe
+/// for any thread.
 ///
 /// Spec: libvirt 9.0.0; order and words of its refusals as measured.
 public final class MachineVerbs {
@@ -18,6 +21,42 @@ public final class MachineVerbs {
   MachineVerbs(DomainLife life, JobVerbs jobs) {
     this.life = life;
     this.jobs = jobs;
+  }
+
+  void suspend() throws LibvirtException {
+    life.run(() -> {
+      Session running = life.requireActive();
+      if (running.live().state().isPaused()) {
+        return;
+      }
+      try {
+        running.driver().suspend();
+      } catch (DriverException e) {
+        throw DriverErrors.toClient("suspend", e);
+      }
+      turn(running, DomainState.PAUSED_USER, Lifecycle.SUSPENDED_PAUSED);
+    });
+  }
+
+  void resume() throws LibvirtException {
+    life.run(() -> {
+      Session running = life.requireActive();
+      if (!running.live().state().isPaused()) {
+        throw ErrorCode.OPERATION_INVALID.because("domain is already running");
+      }
+      try {
+        running.driver().resume();
+      } catch (DriverException e) {
+        throw DriverErrors.toClient("resume", e);
+      }
+      turn(running, DomainState.RUNNING_UNPAUSED, Lifecycle.RESUMED_UNPAUSED);
+    });
+  }
+
+  private void turn(Session running, DomainState state, Lifecycle told) {
+    running.live().state(state);
+    life.stored().putLiveOrLog(running.live());
+    life.lifecycle(told);
   }
 
   /// virDomainReset. There is no processor to start anew; clients are told that it happened.

@@ -109,14 +109,14 @@ public final class MetadataVerbs {
       if (impact.config().isPresent()) {
         put(impact.config().get().root(), type, given, wanted, uri);
         try {
-          life.redefine(impact.config().get());
+          life.stored().redefine(impact.config().get());
         } catch (IOException e) {
           throw life.upkeep().cannotWrite(e);
         }
       }
       if (impact.live().isPresent()) {
         put(impact.live().get().live().definition().root(), type, given, wanted, uri);
-        life.putLiveOrLog(impact.live().get());
+        life.stored().putLiveOrLog(impact.live().get().live());
       }
       life.event(new DomainEvent.MetadataChanged(life.ref(), type, uri));
     });

@@ -35,7 +35,7 @@ record SnapshotRevert(DomainLife domain, DomainContext context) {
     new InternalSnapshot(domain, context).apply(snapshot);
     Definition definition = Definition.ofStored(snapshot.domain().get().copy());
     try {
-      domain.redefine(definition);
+      domain.stored().redefine(definition);
       domain.snapshots().makeCurrent(java.util.Optional.of(snapshot));
     } catch (IOException e) {
       throw domain.upkeep().cannotWrite(e);

@@ -162,7 +162,7 @@ public final class SnapshotVerbs {
       throw noMemory(running.get(), snapshot, Flags.has(flags, Flags.SNAPSHOT_LIVE));
     }
     if (Flags.has(flags, Flags.SNAPSHOT_QUIESCE)) {
-      throw life.noAgent();
+      throw GuestAgent.missing(life);
     }
     external.takeOfRunning(running.get());
     if (Flags.has(flags, Flags.SNAPSHOT_HALT)) {
@@ -176,8 +176,8 @@ public final class SnapshotVerbs {
       throws LibvirtException {
     if (snapshot.memory().location() == Location.EXTERNAL && running.live().hasBlockJob()) {
       if (!live && !running.live().state().isPaused()) {
-        life.suspend(); // libvirt holds the guest before it finds the job, and clients see it
-        life.resume();
+        owner.suspend(); // libvirt holds the guest before it finds the job, and clients see it
+        owner.resume();
       }
       return ErrorCode.OPERATION_INVALID.because("domain has active block job");
     }

@@ -107,6 +107,21 @@ final class Snapshots {
     }
   }
 
+  /// Writes the document of a snapshot that the persistent definition's change committed.
+  void finishPending() {
+    Optional<SnapshotDocument> pending = domain.stored().pendingSnapshot();
+    Definition definition = domain.stored().definition();
+    if (pending.isEmpty() || definition == null) {
+      return;
+    }
+    try {
+      put(pending.get(), true);
+      domain.stored().redefine(definition);
+    } catch (IOException e) {
+      LOG.log(Level.ERROR, "%s: snapshot %s".formatted(domain.name(), pending.get().name()), e);
+    }
+  }
+
   /// Remembers a snapshot, durably, and makes it the current one if asked.
   void put(SnapshotDocument snapshot, boolean asCurrent) throws IOException {
     Optional<SnapshotDocument> before = current();

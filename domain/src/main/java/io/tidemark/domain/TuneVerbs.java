@@ -38,7 +38,7 @@ public final class TuneVerbs {
       }
       if (impact.config().isPresent()) {
         try {
-          life.redefine(impact.config().get());
+          life.stored().redefine(impact.config().get());
         } catch (IOException e) {
           throw life.upkeep().cannotWrite(e);
         }
@@ -95,7 +95,7 @@ public final class TuneVerbs {
       }
       tune.writeTo(member.element());
     }
-    life.putLiveOrLog(session);
+    life.stored().putLiveOrLog(session.live());
     List<TypedParam> told = new ArrayList<>();
     told.add(new TypedParam.Str("blkdeviotune.disk", disk.target()));
     for (TypedParam param : params) {

@@ -62,6 +62,14 @@ record Upkeep(DomainContext context, String name) {
     }
   }
 
+  void stop(Session of) {
+    try {
+      of.driver().stop();
+    } catch (DriverException e) {
+      LOG.log(Level.ERROR, name + ": stopped, but not all was flushed", e);
+    }
+  }
+
   void removeNode(Session of, String node) {
     try {
       of.driver().removeNode(node);

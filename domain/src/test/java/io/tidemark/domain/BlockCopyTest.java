@@ -214,7 +214,7 @@ class BlockCopyTest {
   void currentReachesTheEndOnlyWhenReady() throws LibvirtException {
     Domain domain = daemon.startTransient();
     domain.blockRebase("vda", "/img/copy", 1_500_000, 8 | 64);
-    FakeDriver.Job job = daemon.running().job(JOB);
+    FakeJob job = daemon.running().job(JOB);
     job.current = job.total;
     assertThat(domain.blockJobInfo("vda", 0))
         .hasValue(new BlockJobInfo(BlockJobType.COPY, 2, (1 << 20) - 1, 1 << 20));

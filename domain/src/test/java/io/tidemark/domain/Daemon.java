@@ -83,7 +83,7 @@ final class Daemon {
     return domain;
   }
 
-  FakeDriver.Running running() {
+  FakeDomain running() {
     return driver.of("vm");
   }
 

@@ -33,7 +33,7 @@ class JobRaceTest {
     Daemon daemon = new Daemon(Daemon.usualMachine());
     Domain domain = daemon.startTransient();
     domain.blockRebase("vda", "/img/copy", 0, Flags.REBASE_COPY);
-    FakeDriver.Running running = daemon.running();
+    FakeDomain running = daemon.running();
     running.ready(COPY);
     List<Action> actions = new ArrayList<>();
     actions.add(() -> domain.blockJobAbort("vda", Flags.ABORT_PIVOT));
@@ -74,7 +74,7 @@ class JobRaceTest {
     Daemon daemon = new Daemon(Daemon.usualMachine());
     Domain domain = daemon.startTransient();
     domain.backupBegin("<domainbackup/>", null, 0);
-    FakeDriver.Running running = daemon.running();
+    FakeDomain running = daemon.running();
     List<Action> actions = new ArrayList<>();
     for (String job : running.jobIds()) {
       actions.add(() -> running.finishIfThere(job));

@@ -40,7 +40,7 @@ class PullBackupTest {
     Domain domain = daemon.startTransient();
     domain.checkpointCreateXml(checkpoint("c1"), 0);
     domain.backupBegin(pull("<incremental>c1</incremental>", ""), checkpoint("c2"), 0);
-    FakeDriver.Running running = daemon.running();
+    FakeDomain running = daemon.running();
     assertThat(running.viewServer)
         .hasValue(new ViewServerSpec(new Address.Unix(Path.of("/run/s")), false));
     assertThat(running.viewExports)

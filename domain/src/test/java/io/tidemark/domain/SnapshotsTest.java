@@ -546,7 +546,7 @@ class SnapshotsTest {
         });
     Thread.ofVirtual().start(caller);
     Daemon.await(() -> daemon.driver.runs("vm") && daemon.running().jobIds().size() == 2);
-    FakeDriver.Running running = daemon.running();
+    FakeDomain running = daemon.running();
     for (String id : running.jobIds()) {
       running.move(id, io.tidemark.domain.spi.DriverJobStatus.READY);
     }

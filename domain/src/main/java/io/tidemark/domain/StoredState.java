@@ -7,10 +7,10 @@ import java.lang.System.Logger.Level;
 import java.util.Optional;
 import org.jspecify.annotations.Nullable;
 
-/// The persistent definition of one domain, in memory and in the state store. Called with the
-/// domain's lock held.
-final class PersistentState {
-  private static final System.Logger LOG = System.getLogger(PersistentState.class.getName());
+/// What the state store holds of one domain: its persistent definition, which is kept in memory
+/// too, and the live record of its run. Called with the domain's lock held.
+final class StoredState {
+  private static final System.Logger LOG = System.getLogger(StoredState.class.getName());
 
   private final DomainContext context;
   private final String name;
@@ -21,7 +21,7 @@ final class PersistentState {
   private boolean autostart;
   private boolean owed; // a pivot's change could not be written
 
-  PersistentState(DomainContext context, String name) {
+  StoredState(DomainContext context, String name) {
     this.context = context;
     this.name = name;
   }
@@ -57,9 +57,14 @@ final class PersistentState {
   }
 
   /// Makes another definition the persistent one, durably; on failure the old one stays.
+  void redefine(Definition next) throws IOException {
+    redefine(next, Optional.empty());
+  }
+
+  /// As [#redefine(Definition)].
   ///
-  /// @param pending a snapshot whose commit point this is
-  void replace(Definition next, Optional<SnapshotDocument> pending) throws IOException {
+  /// @param pending a snapshot of the domain shut off whose commit point this is
+  void redefine(Definition next, Optional<SnapshotDocument> pending) throws IOException {
     Definition before = definition;
     SnapshotDocument pendingBefore = pendingSnapshot;
     definition = next;
@@ -107,5 +112,28 @@ final class PersistentState {
       putOrLog();
     }
     return !owed;
+  }
+
+  /// Replaces the live record.
+  void putLive(Live live) throws IOException {
+    pay();
+    context.state().put(StateStore.Kind.LIVE, name, LiveRecord.write(live));
+  }
+
+  /// For changes that a restart derives anyway from the record that is there.
+  void putLiveOrLog(Live live) {
+    try {
+      putLive(live);
+    } catch (IOException e) {
+      LOG.log(Level.ERROR, name + ": live record", e);
+    }
+  }
+
+  void removeLive() {
+    try {
+      context.state().remove(StateStore.Kind.LIVE, name);
+    } catch (IOException e) {
+      LOG.log(Level.ERROR, name + ": live record", e);
+    }
   }
 }
