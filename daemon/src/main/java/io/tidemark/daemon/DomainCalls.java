@@ -4,10 +4,10 @@ package io.tidemark.daemon;
 import io.tidemark.domain.BlockStats;
 import io.tidemark.domain.Domain;
 import io.tidemark.domain.DomainInfo;
+import io.tidemark.domain.DomainRef;
 import io.tidemark.domain.DomainState;
 import io.tidemark.domain.Domains;
 import io.tidemark.domain.ErrorCode;
-import io.tidemark.domain.ErrorDomain;
 import io.tidemark.domain.Flags;
 import io.tidemark.domain.LibvirtException;
 import io.tidemark.domain.spi.ImageSizes;
@@ -24,9 +24,6 @@ import java.util.List;
 
 /// Calls about domains: which there are, their life, what they are.
 final class DomainCalls {
-  /// The bits of virConnectGetAllDomainStats that choose domains: those of a list of domains.
-  private static final int STATS_LIST_FLAGS = 0xff;
-
   private final Domains domains;
 
   DomainCalls(Domains domains) {
@@ -164,15 +161,15 @@ final class DomainCalls {
     onFlags(
         table,
         Remote.DOMAIN_GET_STATE,
-        (domain, _) -> {
-          DomainState state = domain.state();
+        (domain, flags) -> {
+          DomainState state = domain.state(flags);
           return new Replies.DomainState(state.state(), state.reason());
         });
     onFlags(
         table,
         Remote.DOMAIN_GET_CONTROL_INFO,
-        (domain, _) -> {
-          requireActive(domain);
+        (domain, flags) -> {
+          domain.machine().controlInfo(flags);
           return new Replies.ControlInfo(0, 0, 0);
         });
   }
@@ -228,7 +225,10 @@ final class DomainCalls {
 
   /// What can be answered because it cannot exist: saved memory, messages.
   private void addWhatIsNeverThereTo(CallTable<Client> table) {
-    onFlags(table, Remote.DOMAIN_HAS_MANAGED_SAVE_IMAGE, (_, _) -> new Replies.Int(0));
+    onFlags(
+        table,
+        Remote.DOMAIN_HAS_MANAGED_SAVE_IMAGE,
+        (domain, flags) -> flag(domain.machine().hasManagedSave(flags)));
     onFlags(table, Remote.DOMAIN_GET_MESSAGES, (_, _) -> new Replies.Messages(List.of()));
   }
 
@@ -236,7 +236,8 @@ final class DomainCalls {
 
   private Replies.DomainStats stats(Calls.DomainStats call) throws LibvirtException {
     List<Replies.StatsRecord> records = new ArrayList<>();
-    for (Domain domain : chosen(call)) {
+    List<DomainRef> asked = call.doms().stream().map(Convert::ref).toList();
+    for (Domain domain : domains.listForStats(asked, call.stats(), call.flags())) {
       try {
         records.add(
             new Replies.StatsRecord(
@@ -250,23 +251,6 @@ final class DomainCalls {
       }
     }
     return new Replies.DomainStats(records);
-  }
-
-  private List<Domain> chosen(Calls.DomainStats call) throws LibvirtException {
-    if (call.doms().isEmpty()) {
-      return domains.list(call.flags() & STATS_LIST_FLAGS);
-    }
-    List<Domain> chosen = new ArrayList<>();
-    for (Wire.Domain dom : call.doms()) {
-      try {
-        chosen.add(domain(dom));
-      } catch (LibvirtException e) {
-        if (e.code() != ErrorCode.NO_DOMAIN) {
-          throw e;
-        }
-      }
-    }
-    return chosen;
   }
 
   /// A client that went while its domain was starting took with it what it wanted ended with it.
@@ -291,15 +275,6 @@ final class DomainCalls {
 
   private static Replies.Int flag(boolean value) {
     return new Replies.Int(value ? 1 : 0);
-  }
-
-  static void requireActive(Domain domain) throws LibvirtException {
-    if (!domain.isActive()) {
-      throw new LibvirtException(
-          ErrorCode.OPERATION_INVALID,
-          ErrorDomain.DOMAIN,
-          "Requested operation is not valid: domain is not running");
-    }
   }
 
   /// Does something that has no result.

@@ -102,8 +102,14 @@ public final class Domain {
 
   /// A domain without a CPU has nobody to ask: it stops, flushed, with the reason SHUTDOWN.
   public void shutdown(int flags) throws LibvirtException {
-    Flags.check(flags, 1 | 2, "qemuDomainShutdownFlags"); // ACPI_POWER_BTN, GUEST_AGENT
-    run(life::shutdown);
+    Flags.check(
+        flags,
+        Flags.SHUTDOWN_ACPI_POWER_BTN | Flags.SHUTDOWN_GUEST_AGENT,
+        "qemuDomainShutdownFlags");
+    run(() -> {
+      GuestAgent.refuse(life, flags);
+      life.shutdown();
+    });
   }
 
   public void undefine(int flags) throws LibvirtException {
@@ -147,6 +153,12 @@ public final class Domain {
       boolean secure = Flags.has(flags, Flags.XML_SECURE | Flags.XML_MIGRATABLE);
       return Xml.write(secure ? shown : DomainXml.withoutSecrets(shown));
     });
+  }
+
+  /// virDomainGetState.
+  public DomainState state(int flags) throws LibvirtException {
+    Flags.check(flags, 0, "qemuDomainGetState");
+    return state();
   }
 
   public DomainState state() throws LibvirtException {
@@ -338,9 +350,9 @@ public final class Domain {
               + " 'VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE'");
     }
     return life.locked(() -> {
-      CheckpointDocument.Request request = CheckpointDocument.parse(xml);
       if (Flags.has(flags, Flags.CHECKPOINT_REDEFINE)) {
         boolean validate = Flags.has(flags, Flags.CHECKPOINT_REDEFINE_VALIDATE);
+        CheckpointDocument.Request request = CheckpointDocument.parse(xml);
         return new Checkpoint(this, life.checkpoints().redefine(request, validate));
       }
       Session running =
@@ -348,6 +360,7 @@ public final class Domain {
               .orElseThrow(() ->
                   ErrorCode.OPERATION_UNSUPPORTED.because(
                       "cannot create checkpoint for inactive domain"));
+      CheckpointDocument.Request request = CheckpointDocument.parse(xml);
       CheckpointDocument made = life.checkpoints().prepare(running, request);
       life.checkpoints().create(running, made);
       return new Checkpoint(this, made.name());

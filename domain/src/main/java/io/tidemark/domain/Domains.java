@@ -389,6 +389,32 @@ public final class Domains {
     return listed;
   }
 
+  /// The domains that virConnectGetAllDomainStats or virDomainListGetStats speak of.
+  ///
+  /// @param asked those that the client names, or none for all; one that is gone is left out
+  /// @param types virDomainStatsTypes
+  public List<Domain> listForStats(List<DomainRef> asked, int types, int flags)
+      throws LibvirtException {
+    Flags.check(
+        flags,
+        Flags.STATS_LIST | Flags.STATS_NOWAIT | Flags.STATS_BACKING | Flags.STATS_ENFORCE,
+        "qemuConnectGetAllDomainStats");
+    int unknown = types & ~Flags.STATS_ALL;
+    if (Flags.has(flags, Flags.STATS_ENFORCE) && unknown != 0) {
+      throw ErrorCode.ARGUMENT_UNSUPPORTED.because(
+          "Stats types bits 0x%x are not supported by this daemon".formatted(unknown));
+    }
+    List<Domain> matching = list(flags & Flags.STATS_LIST);
+    if (asked.isEmpty()) {
+      return matching;
+    }
+    List<Domain> chosen = new ArrayList<>();
+    for (DomainRef ref : asked) {
+      matching.stream().filter(domain -> domain.uuid().equals(ref.uuid())).forEach(chosen::add);
+    }
+    return chosen;
+  }
+
   private static boolean matches(Domain domain, int flags) throws LibvirtException {
     DomainState state = domain.state();
     boolean shutoff = !state.isRunning() && !state.isPaused();

@@ -22,6 +22,10 @@ public final class Flags {
   public static final int START_VALIDATE = 16;
   public static final int START_RESET_NVRAM = 32;
 
+  // virDomainShutdownFlagValues and virDomainRebootFlagValues, those that QEMU's driver takes
+  public static final int SHUTDOWN_ACPI_POWER_BTN = 1;
+  public static final int SHUTDOWN_GUEST_AGENT = 2;
+
   // virDomainDestroyFlagsValues
   public static final int DESTROY_GRACEFUL = 1;
   public static final int DESTROY_REMOVE_LOGS = 2;
@@ -149,8 +153,10 @@ public final class Flags {
   public static final int SNAPSHOT_REVERT_FORCE = 4;
   public static final int SNAPSHOT_REVERT_RESET_NVRAM = 8;
 
-  // virDomainBackupBeginFlags
+  // virDomainAbortJobFlagsValues
   public static final int ABORT_JOB_POSTCOPY = 1;
+
+  // virDomainBackupBeginFlags
   public static final int BACKUP_REUSE_EXTERNAL = 1;
 
   // virDomainGetJobStatsFlags
@@ -165,8 +171,14 @@ public final class Flags {
   public static final int STATS_INTERFACE = 16;
   public static final int STATS_BLOCK = 32;
 
-  // virConnectGetAllDomainStatsFlags
+  /// All of virDomainStatsTypes that libvirt 9.0 knows.
+  public static final int STATS_ALL = 0x7ff;
+
+  // virConnectGetAllDomainStatsFlags; those that choose domains are virConnectListAllDomainsFlags
+  public static final int STATS_LIST = 0xff;
+  public static final int STATS_NOWAIT = 1 << 29;
   public static final int STATS_BACKING = 1 << 30;
+  public static final int STATS_ENFORCE = 1 << 31;
 
   /// Refuses bits outside `allowed`, as libvirt words it.
   ///

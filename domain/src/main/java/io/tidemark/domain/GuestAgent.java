@@ -7,6 +7,17 @@ final class GuestAgent {
 
   private GuestAgent() {}
 
+  /// Refuses what `flags` would have the agent do. Called with the domain's lock held.
+  static void refuse(DomainLife domain, int flags) throws LibvirtException {
+    if (!Flags.has(flags, Flags.SHUTDOWN_GUEST_AGENT)) {
+      return;
+    }
+    if (domain.runningSession().isEmpty()) {
+      throw ErrorCode.OPERATION_INVALID.because("domain is not running");
+    }
+    throw missing(domain);
+  }
+
   /// Why it cannot be asked. Called with the domain's lock held.
   static LibvirtException missing(DomainLife domain) {
     if (domain.state().isPaused()) {

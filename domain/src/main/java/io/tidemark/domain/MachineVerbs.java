@@ -9,7 +9,7 @@ import io.tidemark.domain.spi.DriverException;
 ///
 /// Spec: libvirt 9.0.0; order and words of its refusals as measured.
 public final class MachineVerbs {
-  private static final int SAVE_FLAGS = 1 | 2 | 4 | 8; // BYPASS_CACHE RUNNING PAUSED RESET_NVRAM
+  private static final int SAVE_FLAGS = 1 | 2 | 4; // BYPASS_CACHE RUNNING PAUSED
   private static final int DUMP_FLAGS = 1 | 2 | 4 | 8 | 16; // CRASH LIVE BYPASS RESET MEMORY_ONLY
 
   /// VIR_MIGRATE_UNSAFE.
@@ -65,10 +65,28 @@ public final class MachineVerbs {
     life.run(this::reboot);
   }
 
-  /// virDomainReboot: nobody is asked, as nobody is there.
+  /// virDomainReboot: nobody is asked, as nobody is there; least of all an agent.
   public void reboot(int flags) throws LibvirtException {
-    Flags.check(flags, 1 | 2, "qemuDomainReboot"); // ACPI_POWER_BTN, GUEST_AGENT
-    life.run(this::reboot);
+    Flags.check(
+        flags, Flags.SHUTDOWN_ACPI_POWER_BTN | Flags.SHUTDOWN_GUEST_AGENT, "qemuDomainReboot");
+    life.run(() -> {
+      GuestAgent.refuse(life, flags);
+      reboot();
+    });
+  }
+
+  /// virDomainHasManagedSaveImage.
+  ///
+  /// @return false: none is ever there
+  public boolean hasManagedSave(int flags) throws LibvirtException {
+    Flags.check(flags, 0, "qemuDomainHasManagedSaveImage");
+    return life.locked(() -> false);
+  }
+
+  /// virDomainGetControlInfo: the domain's processor, which it has not, waits for nothing.
+  public void controlInfo(int flags) throws LibvirtException {
+    Flags.check(flags, 0, "qemuDomainGetControlInfo");
+    life.locked(life::requireActive);
   }
 
   private void reboot() throws LibvirtException {

@@ -22,15 +22,22 @@ record SnapshotDeletion(DomainLife domain, DomainContext context) {
     boolean withChildren = Flags.has(flags, Flags.SNAPSHOT_DELETE_CHILDREN);
     boolean onlyChildren = Flags.has(flags, Flags.SNAPSHOT_DELETE_CHILDREN_ONLY);
     List<SnapshotDocument> doomed = new ArrayList<>();
+    boolean data = !Flags.has(flags, Flags.SNAPSHOT_DELETE_METADATA_ONLY);
     if (withChildren || onlyChildren) {
       doomed.addAll(domain.snapshots().tree().descendants(snapshot).reversed()); // leaves first
+      if (data) {
+        requireInternal(doomed);
+      }
+    }
+    if (data && withChildren && snapshot.isExternal()) {
+      throw ErrorCode.CONFIG_UNSUPPORTED.because(
+          "deletion of external disk snapshots with children not supported");
     }
     if (!onlyChildren) {
       doomed.add(snapshot);
     }
-    boolean data = !Flags.has(flags, Flags.SNAPSHOT_DELETE_METADATA_ONLY);
     if (data) {
-      requireDeletable(doomed, withChildren || onlyChildren);
+      requireDeletable(doomed);
     }
     for (SnapshotDocument one : doomed) {
       if (data) {
@@ -43,15 +50,18 @@ record SnapshotDeletion(DomainLife domain, DomainContext context) {
     }
   }
 
-  private void requireDeletable(List<SnapshotDocument> doomed, boolean several)
-      throws LibvirtException {
-    long external = doomed.stream().filter(SnapshotDocument::isExternal).count();
-    if (several && external > 0) {
+  private static void requireInternal(List<SnapshotDocument> children) throws LibvirtException {
+    long external = children.stream().filter(SnapshotDocument::isExternal).count();
+    if (external > 0) {
       throw ErrorCode.CONFIG_UNSUPPORTED.because(
-          external == doomed.size()
+          external == children.size()
               ? "deletion of external children disk snapshots not supported"
               : "deletion of external and internal children disk snapshots not supported");
     }
+  }
+
+  private void requireDeletable(List<SnapshotDocument> doomed) throws LibvirtException {
+    long external = doomed.stream().filter(SnapshotDocument::isExternal).count();
     Optional<Session> running = domain.runningSession();
     if (external > 0 && running.filter(session -> session.live().hasBlockJob()).isPresent()) {
       throw ErrorCode.OPERATION_UNSUPPORTED.because(

@@ -185,6 +185,61 @@ class DomainsTest {
   }
 
   @Test
+  void askedByTheAgentItSaysThatThereIsNone() throws LibvirtException {
+    Domain domain = daemon.domains.defineXml(Daemon.usualXml(), 0);
+    String off = "Requested operation is not valid: domain is not running";
+    assertRefused(() -> domain.machine().reboot(Flags.SHUTDOWN_GUEST_AGENT), 55, 10, off);
+    domain.create(0, Daemon.CLIENT);
+    String none = "argument unsupported: QEMU guest agent is not configured";
+    assertRefused(() -> domain.shutdown(Flags.SHUTDOWN_GUEST_AGENT), 74, 10, none);
+    assertRefused(() -> domain.machine().reboot(Flags.SHUTDOWN_GUEST_AGENT), 74, 10, none);
+    assertThat(domain.state().isRunning()).isTrue();
+  }
+
+  @Test
+  void questionsWithoutFlagsRefuseThem() throws LibvirtException {
+    Domain domain = daemon.startPersistent();
+    assertRefused(
+        () -> domain.state(1), 8, 10, "unsupported flags (0x1) in function qemuDomainGetState");
+    assertRefused(
+        () -> domain.machine().controlInfo(2),
+        8,
+        10,
+        "unsupported flags (0x2) in function qemuDomainGetControlInfo");
+    assertRefused(
+        () -> domain.machine().hasManagedSave(4),
+        8,
+        10,
+        "unsupported flags (0x4) in function qemuDomainHasManagedSaveImage");
+    assertRefused(
+        () -> domain.machine().save(8),
+        8,
+        10,
+        "unsupported flags (0x8) in function qemuDomainSaveFlags");
+    assertThat(domain.machine().hasManagedSave(0)).isFalse();
+  }
+
+  @Test
+  void statisticsAreOfTheDomainsThatTheFlagsChoose() throws LibvirtException {
+    Domain domain = daemon.startPersistent();
+    List<DomainRef> it = List.of(domain.ref());
+    assertThat(daemon.domains.listForStats(it, 0, Flags.LIST_ACTIVE)).containsExactly(domain);
+    assertThat(daemon.domains.listForStats(it, 0, Flags.LIST_INACTIVE)).isEmpty();
+    assertThat(daemon.domains.listForStats(List.of(), 0, Flags.LIST_PAUSED)).isEmpty();
+    assertRefused(
+        () -> daemon.domains.listForStats(it, 0, Flags.LIST_MANAGEDSAVE),
+        8,
+        10,
+        "unsupported flags (0x100) in function qemuConnectGetAllDomainStats");
+    assertThat(daemon.domains.listForStats(it, 1 << 20, 0)).containsExactly(domain);
+    assertRefused(
+        () -> daemon.domains.listForStats(it, 1 << 20, Flags.STATS_ENFORCE),
+        74,
+        10,
+        "argument unsupported: Stats types bits 0x100000 are not supported by this daemon");
+  }
+
+  @Test
   void undefinedWhileItRunsItBecomesTransient() throws LibvirtException {
     Domain domain = daemon.startPersistent();
     domain.undefine(0);

@@ -221,7 +221,7 @@ class SnapshotsTest {
         () -> domain.snapshots().lookupByName("a", 0).delete(Flags.SNAPSHOT_DELETE_CHILDREN),
         67,
         10,
-        "unsupported configuration: deletion of external children disk snapshots not supported");
+        "unsupported configuration: deletion of external disk snapshots with children not supported");
     domain
         .snapshots()
         .lookupByName("a", 0)
