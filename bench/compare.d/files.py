@@ -34,9 +34,14 @@ def disk_like(path, mib, seed=1):
     return path
 
 
-def evict(path):
+def sync(path):
     with open(path, "rb") as file:
         os.fsync(file.fileno())
+
+
+def evict(path):
+    sync(path)
+    with open(path, "rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 

@@ -59,6 +59,11 @@ public interface BlockNode extends AutoCloseable {
   /// that failed once fails from then on, until the node is reopened (rule 8).
   void flush() throws BlockException;
 
+  /// Has the host begin to bring what was written to stable storage, so that a later [#flush] finds
+  /// little left. Waits for no more than room in the host's queue, and promises nothing. For those
+  /// who write much and flush once: see [WriteBehind].
+  default void startWriteBack() throws BlockException {}
+
   /// Visits what this layer alone holds in the range, clipped to it. Concurrent writes may or may
   /// not be seen.
   void extents(long offset, long length, ExtentVisitor visitor) throws BlockException;

@@ -74,6 +74,7 @@ public final class FileNode implements BlockNode {
   // Learnt from the first refusal, so that later requests do not ask in vain.
   private volatile boolean cannotPunch;
   private volatile boolean cannotZero;
+  private volatile boolean cannotStart;
 
   private final Object flushing = new Object();
   private final AtomicLong flushesAsked = new AtomicLong();
@@ -586,6 +587,33 @@ public final class FileNode implements BlockNode {
         throw poison;
       }
       flushesDone = covered;
+    }
+  }
+
+  /// What goes past the page cache is on its way already, and so is nothing of a file that is never
+  /// synced.
+  ///
+  /// Safe beside [#flush], which alone is to hear of failed write-back: this waits for no page, so
+  /// the kernel keeps what it learns for the next sync.
+  @Override
+  public void startWriteBack() throws BlockException {
+    if (cannotStart || unsynced || direct != null) {
+      return;
+    }
+    int ticket = changes.enter();
+    try {
+      if (!readOnly) {
+        writeDescriptor().startWriteBack();
+      }
+    } catch (LinuxException e) {
+      if (!e.unsupported() && e.errno() != Errno.EINVAL && e.errno() != Errno.ESPIPE) {
+        throw HostErrors.of(name + ": write back", e);
+      }
+      cannotStart = true;
+    } catch (IOException e) {
+      throw HostErrors.of(name + ": write back", e);
+    } finally {
+      changes.leave(ticket);
     }
   }
 

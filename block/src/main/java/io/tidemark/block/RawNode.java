@@ -166,6 +166,11 @@ final class RawNode implements FormatNode {
   }
 
   @Override
+  public void startWriteBack() throws BlockException {
+    file.startWriteBack();
+  }
+
+  @Override
   public synchronized void reopen(boolean wantReadOnly) throws BlockException {
     if (wantReadOnly == readOnly) {
       return;

@@ -112,6 +112,11 @@ public final class WindowNode implements BlockNode {
     whole.flush();
   }
 
+  @Override
+  public void startWriteBack() throws BlockException {
+    whole.startWriteBack();
+  }
+
   /// Host offsets are those of the whole.
   @Override
   public void extents(long offset, long length, ExtentVisitor visitor) throws BlockException {

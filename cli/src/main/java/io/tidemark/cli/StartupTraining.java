@@ -30,16 +30,14 @@ final class StartupTraining {
     this.folder = folder;
   }
 
-  /// @param args `image` or `serve`: a cache takes longer to load the more it holds; and an empty
-  ///   folder, for images and sockets
+  /// @param args `image`, `serve` or `daemon`: a cache takes longer to load the more it holds; and
+  ///   an empty folder, for images and sockets
   public static void main(String[] args) throws Exception {
     var training = new StartupTraining(Path.of(args[1]));
     switch (args[0]) {
       case "image" -> training.images();
-      case "serve" -> {
-        training.export();
-        training.daemon();
-      }
+      case "serve" -> training.export();
+      case "daemon" -> training.daemon();
       default -> throw new IllegalArgumentException(args[0]);
     }
   }
@@ -133,6 +131,42 @@ final class StartupTraining {
         var client = RpcClient.open(daemon.socket(), "qemu:///system", _ -> {})) {
       client.call(Remote.CONNECT_GET_LIB_VERSION, new Calls.Nothing());
       client.call(Remote.CONNECT_LIST_ALL_DOMAINS, new Calls.ListAll(1, 0));
+      backups(daemon.socket());
+    }
+  }
+
+  /// The first backup of a daemon is not to wait for classes either: schemas, jobs, events.
+  private void backups(Path socket) throws Exception {
+    String disk = chain();
+    String xml =
+        """
+        <domain type='tidemark'><name>training</name><os><type>hvm</type></os><devices>
+          <disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='%s'/>
+            <target dev='vda' bus='virtio'/></disk></devices></domain>\
+        """
+            .formatted(disk);
+    Path guest = folder.resolve("run/guest/training.sock");
+    try (var domain = DemoDomain.create(socket, xml);
+        var client = NbdClient.connect(NbdUri.unix(guest, DemoDomain.DISK))) {
+      client.write(0, ByteBuffer.allocateDirect(32 * BYTES));
+      backUp(domain, "first", "");
+      client.write(0, ByteBuffer.allocateDirect(BYTES));
+      backUp(domain, "second", "<incremental>first</incremental>");
+      domain.destroy();
+    }
+  }
+
+  private void backUp(DemoDomain domain, String name, String since) throws Exception {
+    domain.backup(
+        "<domainbackup>%s<disks><disk name='vda' type='file'><target file='%s'/></disk></disks></domainbackup>"
+            .formatted(since, in(name + ".qcow2")),
+        "<domaincheckpoint><name>%s</name></domaincheckpoint>".formatted(name));
+    DemoDomain.Outcome outcome = DemoDomain.Outcome.RUNNING;
+    while (outcome == DemoDomain.Outcome.RUNNING) {
+      outcome = domain.await(10_000);
+    }
+    if (outcome != DemoDomain.Outcome.DONE) {
+      throw new IllegalStateException("backup " + name + ": " + outcome);
     }
   }
 }

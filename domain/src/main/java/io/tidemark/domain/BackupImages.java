@@ -23,13 +23,14 @@ final class BackupImages {
 
   /// Makes an image, unless the client did, and opens it.
   ///
-  /// @param shows a push target in qcow2 stands on the source as it is, when it holds an increment,
-  ///   so that it shows the whole disk
-  void prepare(Session session, LiveDisk source, BackupJob.Disk disk, boolean shows)
+  /// @param push a target, worth nothing before it is flushed whole; in qcow2 it stands on the
+  ///   source as it is, when it holds an increment, so that it shows the whole disk. Else a
+  ///   scratch, worth nothing at all
+  void prepare(Session session, LiveDisk source, BackupJob.Disk disk, boolean push)
       throws LibvirtException {
     Path file = Path.of(disk.node().file());
     if (disk.made()) {
-      create(session, source, disk, shows);
+      create(session, source, disk, push);
     } else {
       checkReused(session, source, disk, file);
     }
@@ -42,17 +43,18 @@ final class BackupImages {
                   disk.node().storage(),
                   disk.node().format(),
                   false,
-                  Optional.empty()));
+                  Optional.empty(),
+                  push ? NodeSpec.Worth.ONCE_FLUSHED : NodeSpec.Worth.NONE));
     } catch (DriverException e) {
       throw DriverErrors.toClient("add the target of disk '%s'".formatted(disk.target()), e);
     }
   }
 
-  private void create(Session session, LiveDisk source, BackupJob.Disk disk, boolean shows)
+  private void create(Session session, LiveDisk source, BackupJob.Disk disk, boolean push)
       throws LibvirtException {
     Path file = Path.of(disk.node().file());
     Optional<ImageService.Backing> backing = Optional.empty();
-    if (shows && disk.incremental().isPresent() && disk.node().format().equals("qcow2")) {
+    if (push && disk.incremental().isPresent() && disk.node().format().equals("qcow2")) {
       Layer active = source.active();
       backing = Optional.of(new ImageService.Backing(active.file(), Optional.of(active.format())));
     }

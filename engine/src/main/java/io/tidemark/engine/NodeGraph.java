@@ -3,6 +3,7 @@ package io.tidemark.engine;
 
 import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
+import io.tidemark.block.Durability;
 import io.tidemark.block.FormatNode;
 import io.tidemark.block.ImageOpener;
 import io.tidemark.block.OpenOptions;
@@ -179,7 +180,9 @@ final class NodeGraph {
   private Node open(NodeSpec spec, Optional<Node> backing) throws DriverException {
     // A read-only image may have been left by a killed process as well: its log is read too.
     OpenOptions options =
-        (spec.readOnly() ? OpenOptions.reading() : OpenOptions.readWrite()).withRunDir(logDir);
+        (spec.readOnly() ? OpenOptions.reading() : OpenOptions.readWrite())
+            .withRunDir(logDir)
+            .with(durability(spec.worth()));
     if (backing.isPresent() && spec.format().equals("raw")) {
       throw DriverErrors.generic(
           "node "
@@ -203,6 +206,14 @@ final class NodeGraph {
       }
       throw DriverErrors.of(e);
     }
+  }
+
+  private static Durability durability(NodeSpec.Worth worth) {
+    return switch (worth) {
+      case DISK -> Durability.ACKNOWLEDGED;
+      case ONCE_FLUSHED -> Durability.FLUSHED;
+      case NONE -> Durability.UNSAFE;
+    };
   }
 
   /// Closes a node that nothing uses, and the nodes beneath it that then have no use.

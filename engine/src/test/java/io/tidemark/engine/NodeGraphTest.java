@@ -8,12 +8,19 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import io.tidemark.domain.spi.DriverException.Kind;
 import io.tidemark.domain.spi.NodeSpec;
+import io.tidemark.domain.spi.Storage;
 import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Optional;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
 
 class NodeGraphTest {
   @TempDir private Path dir;
@@ -33,7 +40,7 @@ class NodeGraphTest {
             rig.create("mid.qcow2", "qcow2", "base.raw", "raw"),
             "qcow2",
             true,
-            java.util.Optional.of(base));
+            Optional.of(base));
   }
 
   @AfterEach
@@ -63,6 +70,19 @@ class NodeGraphTest {
     graph.remove("two");
     assertThat(graph.has("mid")).isFalse();
     assertThat(graph.has("base")).isFalse();
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void keepsALogOnlyForWhatAGuestWrites(NodeSpec.Worth worth) throws IOException {
+    var storage = new Storage.LocalFile(rig.create("t.qcow2", "qcow2"));
+    NodeGraph.Node node =
+        graph.add(new NodeSpec("t", storage, "qcow2", false, Optional.empty(), worth));
+    node.format().write(0, ByteBuffer.allocate(1));
+    try (Stream<Path> files = Files.list(dir)) {
+      assertThat(files.filter(file -> file.toString().endsWith(".log")))
+          .hasSize(worth == NodeSpec.Worth.DISK ? 1 : 0);
+    }
   }
 
   @Test

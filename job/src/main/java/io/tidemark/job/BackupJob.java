@@ -5,6 +5,7 @@ import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.ByteRange;
 import io.tidemark.block.DirtyBitmap;
+import io.tidemark.block.WriteBehind;
 import io.tidemark.block.ZeroMode;
 import java.lang.System.Logger;
 import java.lang.System.Logger.Level;
@@ -41,6 +42,7 @@ public final class BackupJob extends InstantJob {
   private final BackupOptions options;
   private final BackupGroup group;
   private final BlockNode target;
+  private final WriteBehind behind;
   private final boolean zeroesMayStay;
 
   // The fields below are guarded by the job's lock.
@@ -55,6 +57,7 @@ public final class BackupJob extends InstantJob {
     this.options = options;
     this.group = group;
     this.target = options.target();
+    this.behind = new WriteBehind(target);
     this.zeroesMayStay = options.targetIsZero() && options.bitmap().isEmpty();
   }
 
@@ -237,6 +240,7 @@ public final class BackupJob extends InstantJob {
       }
       data += part.place() == FrozenView.Place.ZERO ? 0 : part.length();
     }
+    behind.wrote(data);
     long copied = data;
     locked(() -> {
       processedBytes += range.length();

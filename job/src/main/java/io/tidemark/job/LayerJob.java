@@ -6,6 +6,7 @@ import io.tidemark.block.BlockNode;
 import io.tidemark.block.ByteRange;
 import io.tidemark.block.Drive;
 import io.tidemark.block.Extent;
+import io.tidemark.block.WriteBehind;
 import io.tidemark.block.ZeroMode;
 import io.tidemark.block.Zeroes;
 import java.nio.ByteBuffer;
@@ -129,6 +130,7 @@ abstract class LayerJob extends Job {
 
   private void moveAll() throws BlockException {
     ByteBuffer buffer = ByteBuffer.allocateDirect(STEP_BYTES);
+    var behind = new WriteBehind(target());
     long end = length();
     for (long at = 0; at < end; ) {
       long window = Math.min(SCAN_BYTES, end - at);
@@ -140,6 +142,7 @@ abstract class LayerJob extends Job {
             return;
           }
           move(new ByteRange(from, step), buffer);
+          behind.wrote(extent.state() == Extent.State.ZERO ? 0 : step);
           from += step;
           moved(from);
         }

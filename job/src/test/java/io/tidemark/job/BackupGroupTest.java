@@ -16,6 +16,7 @@ import io.tidemark.testkit.Seeds;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.time.Duration;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Optional;
 import java.util.Random;
@@ -301,6 +302,21 @@ class BackupGroupTest {
     assertThat(scratch.writes).hasValue(0);
     assertThat(group.jobs().getFirst().status()).isEqualTo(JobStatus.CONCLUDED);
     assertThatThrownBy(() -> group.start(() -> {})).isInstanceOf(JobStateException.class);
+  }
+
+  @Test
+  void targetIsWrittenOutWhileTheRestIsCopied() throws Exception {
+    int size = 48 << 20;
+    MemoryNode source = MemoryNode.empty("disk", size);
+    byte[] data = new byte[size];
+    Arrays.fill(data, (byte) 1);
+    source.write(0, ByteBuffer.wrap(data));
+    MemoryNode target = MemoryNode.empty("backup", size);
+    var group = new BackupGroup(List.of(backup("b", new Drive("vda", source), target)));
+    group.start(() -> {});
+    reaches(group.jobs().getFirst(), JobStatus.CONCLUDED);
+    assertThat(target.writeBacks).hasValue(3);
+    assertThat(target.flushes).hasValue(1);
   }
 
   @Test

@@ -37,6 +37,7 @@ final class MemoryNode implements FormatNode {
   final AtomicLong writes = new AtomicLong();
   final AtomicLong zeroes = new AtomicLong();
   final AtomicLong flushes = new AtomicLong();
+  final AtomicLong writeBacks = new AtomicLong();
   volatile Hook hook = (_, _, _) -> {};
   private final String name;
   private final byte[] bytes;
@@ -144,6 +145,11 @@ final class MemoryNode implements FormatNode {
     } else {
       into.put(bytes, at, length);
     }
+  }
+
+  @Override
+  public void startWriteBack() {
+    writeBacks.incrementAndGet();
   }
 
   @Override

@@ -47,6 +47,7 @@ final class Calls {
   private static final MemorySegment FTRUNCATE = find("ftruncate");
   private static final MemorySegment LSEEK = find("lseek");
   private static final MemorySegment FDATASYNC = find("fdatasync");
+  private static final MemorySegment SYNC_FILE_RANGE = find("sync_file_range");
   private static final MemorySegment FCNTL = find("fcntl");
   private static final MemorySegment RENAMEAT2 = find("renameat2");
   private static final MemorySegment GETSOCKOPT = find("getsockopt");
@@ -147,6 +148,20 @@ final class Calls {
       MemorySegment state = arena.allocate(STATE);
       int result = (int) call(FDATASYNC, state, descriptor, 0, 0, 0, 0);
       return result == 0 ? 0 : -errno(state);
+    } catch (Throwable t) {
+      throw impossible(t);
+    }
+  }
+
+  static int syncFileRange(int descriptor, long offset, long length, int flags) {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment state = arena.allocate(STATE);
+      while (true) {
+        int result = (int) call(SYNC_FILE_RANGE, state, descriptor, offset, length, flags, 0);
+        if (result == 0 || errno(state) != Errno.EINTR) {
+          return result == 0 ? 0 : -errno(state);
+        }
+      }
     } catch (Throwable t) {
       throw impossible(t);
     }

@@ -40,6 +40,9 @@ public final class LinuxFile implements AutoCloseable {
   private static final int FALLOC_FL_PUNCH_HOLE = 0x02;
   private static final int FALLOC_FL_ZERO_RANGE = 0x10;
 
+  // Spec: Linux include/uapi/linux/fs.h
+  private static final int SYNC_FILE_RANGE_WRITE = 2;
+
   private static final int SEEK_DATA = 3;
   private static final int SEEK_HOLE = 4;
 
@@ -202,6 +205,14 @@ public final class LinuxFile implements AutoCloseable {
   /// Returns when the file's bytes, and what is needed to find them, are on stable storage.
   public void syncData() throws LinuxException {
     whileOpen("fdatasync", fd -> require("fdatasync", Calls.fdatasync(fd)));
+  }
+
+  /// Begins to write out the pages that changed, without waiting for any to be written, and without
+  /// metadata: what it means for durability is nothing.
+  public void startWriteBack() throws LinuxException {
+    whileOpen(
+        "sync_file_range",
+        fd -> require("sync_file_range", Calls.syncFileRange(fd, 0, 0, SYNC_FILE_RANGE_WRITE)));
   }
 
   /// Takes a shared lock on a range for this open file description (OFD). It ends with [#unlock],

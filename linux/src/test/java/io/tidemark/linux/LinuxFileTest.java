@@ -45,6 +45,18 @@ class LinuxFileTest {
   }
 
   @Test
+  void startsWriteBackOfAnOpenFileOnly() throws IOException {
+    Path path = file(MIB);
+    LinuxFile file = LinuxFile.open(path, LinuxFile.Access.READ_WRITE);
+    file.startWriteBack();
+    file.close();
+    assertThatThrownBy(file::startWriteBack)
+        .isInstanceOfSatisfying(
+            LinuxException.class, e -> assertThat(e.errno()).isEqualTo(Errno.EBADF));
+    assertThat(Files.readAllBytes(path)).hasSize(MIB).containsOnly(7);
+  }
+
+  @Test
   void punchesHolesAndFindsThem() throws IOException {
     Path path = file(MIB);
     try (var file = LinuxFile.open(path, LinuxFile.Access.READ_WRITE)) {

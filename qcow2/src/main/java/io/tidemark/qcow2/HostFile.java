@@ -184,6 +184,11 @@ final class HostFile {
     }
   }
 
+  /// See [BlockNode#startWriteBack].
+  void startWriteBack() throws BlockException {
+    node.startWriteBack();
+  }
+
   /// Throws when metadata can no longer be trusted to reach the disk.
   void check() throws BlockException {
     BlockException earlier = failure;

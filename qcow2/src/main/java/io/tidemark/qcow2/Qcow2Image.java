@@ -466,6 +466,17 @@ public final class Qcow2Image implements FormatNode {
     }
   }
 
+  /// Data, and tables as far as they were written back already.
+  @Override
+  public void startWriteBack() throws BlockException {
+    int inside = gate.enter();
+    try {
+      now.data.startWriteBack();
+    } finally {
+      gate.leave(inside);
+    }
+  }
+
   /// Not inside the gate, because the visitor may read. What it walks over while the image becomes
   /// writable is as it was before.
   @Override

@@ -16,8 +16,32 @@ import java.util.Optional;
 /// @param readOnly whether guests and jobs may write it
 /// @param backing the node beneath: added with this one, or already there under that name; absent:
 ///   the chain ends here, whatever the image's header says
+/// @param worth what is to become of its content when the driver dies
 public record NodeSpec(
-    String name, Storage storage, String format, boolean readOnly, Optional<NodeSpec> backing) {
+    String name,
+    Storage storage,
+    String format,
+    boolean readOnly,
+    Optional<NodeSpec> backing,
+    Worth worth) {
+  /// What an image's content is worth after the death of the driver, or of the host.
+  public enum Worth {
+    /// A guest's disk: what was acknowledged is there after the death of the driver, what was
+    /// flushed after that of the host.
+    DISK,
+    /// What a job writes and then flushes, once: nothing before that flush, as much as a disk after
+    /// it.
+    ONCE_FLUSHED,
+    /// Nothing: it is not flushed either (QEMU: `cache.no-flush`).
+    NONE
+  }
+
+  /// Of a guest's disk.
+  public NodeSpec(
+      String name, Storage storage, String format, boolean readOnly, Optional<NodeSpec> backing) {
+    this(name, storage, format, readOnly, backing, Worth.DISK);
+  }
+
   /// In a regular file.
   ///
   /// @param file absolute
