@@ -23,9 +23,9 @@ def command(name, tidemark, path, file, format, read_only=False):
         aio = ["--aio=io_uring"] if name.endswith("io_uring") else []
         return _installed("qemu-nbd", "-t", "-e", "64", "-k", path, "-f", format, *aio, *["-r"] * read_only, file)
     if name == "qemu-storage-daemon":
-        layer = [] if format == "raw" else ["--blockdev", f"{format},node-name=disk,file=file"]
-        node = "file" if format == "raw" else "disk"
         access = f"read-only={'on' if read_only else 'off'},auto-read-only=off"
+        layer = [] if format == "raw" else ["--blockdev", f"{format},node-name=disk,file=file,{access}"]
+        node = "file" if format == "raw" else "disk"
         return _installed(
             name, "--blockdev", f"file,node-name=file,filename={file},{access}", *layer,
             "--nbd-server", f"addr.type=unix,addr.path={path},max-connections=0",
@@ -79,11 +79,21 @@ def stop(process):
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+        _forget_log(words[-1])
+
+
+def _forget_log(image):
+    """What our server, killed, leaves for the next who opens the image: nobody will."""
+    with contextlib.suppress(OSError):
+        status = os.stat(image)
+        name = f"tidemark/log/qcow2-{status.st_dev:x}-{status.st_ino}.log"
+        os.unlink(os.path.join("/run" if os.getuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", "/run"), name))
 
 
 @contextlib.contextmanager
 def serving(words, path):
-    """The process, once it serves; stopped at the end."""
+    """The process, once it serves. Killed at the end: every server would else flush an image that is thrown away, gigabytes of
+    it, and whoever is measured next would share the disk with that."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     process = launch(words)
@@ -91,7 +101,17 @@ def serving(words, path):
         greeting(path, process, time.perf_counter() + START_SECONDS).close()
         yield process
     finally:
-        stop(process)
+        process.kill()
+        process.wait()
+        _forget_log(words[-1])
+
+
+def _forget_log(image):
+    """What our server, killed, leaves for the next who opens the image: nobody will."""
+    with contextlib.suppress(OSError):
+        status = os.stat(image)
+        name = f"tidemark/log/qcow2-{status.st_dev:x}-{status.st_ino}.log"
+        os.unlink(os.path.join("/run" if os.getuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", "/run"), name))
 
 
 @contextlib.contextmanager
