@@ -6,6 +6,7 @@ import io.tidemark.domain.spi.DriveSpec;
 import io.tidemark.domain.spi.DriverException;
 import io.tidemark.domain.spi.LaunchSpec;
 import io.tidemark.domain.spi.RunningDomain;
+import io.tidemark.domain.spi.Storage;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
@@ -15,8 +16,9 @@ import java.util.function.IntSupplier;
 
 /// Turns a definition into what is run: chains found out, images numbered, the driver started.
 ///
-/// Numbers go from the last disk to the first, each chain top to base; a drive without medium takes
-/// one too (measured on libvirt 9.0.0).
+/// Numbers go from the last disk to the first, each chain top to base: in a first round to the
+/// images that the definition names, and to a drive without medium, in a second to those found by
+/// the headers (measured on libvirt 9.0.0).
 final class Launch {
   private final DomainContext context;
 
@@ -73,36 +75,57 @@ final class Launch {
 
   private Live prepare(Definition definition, boolean autodestroy, DomainState state)
       throws LibvirtException {
-    List<LiveDisk> disks = new ArrayList<>();
-    AtomicInteger next = new AtomicInteger(1);
+    List<Chain> chains = new ArrayList<>();
     for (DiskElement element : definition.disks().reversed()) {
-      element.forbidCacheIfShared();
-      if (element.source().isEmpty()) {
-        next.incrementAndGet();
-        disks.addFirst(new LiveDisk(element, List.of(), element.backing().isPresent()));
-      } else {
-        disks.addFirst(disk(element, next::getAndIncrement));
-      }
+      chains.add(chain(element));
     }
+    AtomicInteger next = new AtomicInteger(1);
+    for (Chain chain : chains) {
+      if (chain.images().isEmpty()) {
+        next.incrementAndGet();
+      }
+      chain.number(chain.named(), next::getAndIncrement);
+    }
+    for (Chain chain : chains) {
+      chain.number(chain.images().size(), next::getAndIncrement);
+    }
+    List<LiveDisk> disks = chains.reversed().stream().map(Chain::toDisk).toList();
     return new Live(context.ids().getAsInt(), definition, disks, autodestroy, next.get(), state);
   }
 
   /// A disk that is plugged into a running domain, with numbers of its own.
   LiveDisk plug(DiskElement element, Live live) throws LibvirtException {
-    element.forbidCacheIfShared();
-    return disk(element, live::takeIndex);
+    Chain chain = chain(element);
+    chain.number(chain.images().size(), live::takeIndex);
+    return chain.toDisk();
   }
 
-  private LiveDisk disk(DiskElement element, IntSupplier indexes) throws LibvirtException {
-    List<Layer> layers = new ArrayList<>();
-    for (DiskElement.Image image : context.chains().of(element)) {
-      int index = indexes.getAsInt();
-      layers.add(
-          layers.isEmpty()
-              ? new Layer(index, element.storage().orElseThrow(), image.format())
-              : new Layer(index, image.storage(), image.format()));
+  private Chain chain(DiskElement element) throws LibvirtException {
+    element.forbidCacheIfShared();
+    List<DiskElement.Image> images =
+        element.source().isEmpty() ? List.of() : context.chains().of(element);
+    return new Chain(element, images, new ArrayList<>());
+  }
+
+  /// The images of a disk, numbered one after the other.
+  private record Chain(DiskElement element, List<DiskElement.Image> images, List<Layer> layers) {
+    /// Those that the definition names.
+    int named() {
+      return Math.min(images.size(), 1 + element.backing().map(List::size).orElse(0));
     }
-    return new LiveDisk(element, layers, element.backing().isPresent());
+
+    /// Numbers the images up to the `end`-th that have none yet.
+    void number(int end, IntSupplier indexes) {
+      while (layers.size() < end) {
+        DiskElement.Image image = images.get(layers.size());
+        Storage storage = layers.isEmpty() ? element.storage().orElseThrow() : image.storage();
+        layers.add(new Layer(indexes.getAsInt(), storage, image.format()));
+      }
+    }
+
+    LiveDisk toDisk() {
+      return new LiveDisk(element, layers, element.backing().isPresent());
+    }
   }
 
   /// What a definition would run, as far as it can be told without its images: for a driver's check
