@@ -44,6 +44,13 @@ public interface FormatNode extends BlockNode {
         name() + ": " + format() + " images have no options that can be amended");
   }
 
+  /// Whether this read-only node shows acknowledged writes that its file does not hold: a killed
+  /// writer left them in its log, and they were brought in in memory only. [#reopen] for writing
+  /// brings them into the file.
+  default boolean isAheadOfFile() {
+    return false;
+  }
+
   /// Forgets all that this layer holds, so that the backing node answers for the whole disk; what
   /// was held is given back. Only while no request is running. After a power cut before the next
   /// flush any part of it may still be held.

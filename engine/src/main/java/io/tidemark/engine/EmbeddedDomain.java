@@ -108,6 +108,7 @@ final class EmbeddedDomain implements RunningDomain {
     makeFolder(config.logDir());
     for (DriveSpec disk : spec.drives()) {
       NodeGraph.Node top = graph.add(disk.top());
+      graph.settleBeneath(top);
       drives.put(disk.target(), new GuestDrive(disk, top));
     }
     suspend();

@@ -4,8 +4,11 @@ package io.tidemark.engine;
 import io.tidemark.block.BlockException;
 import io.tidemark.block.ImageSource;
 import io.tidemark.domain.spi.Storage;
+import java.io.IOException;
+import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.util.Map;
 
 /// What to open for an image of the domain room.
@@ -23,6 +26,13 @@ final class HostImages {
   /// A path whose kind the caller has looked at, or does not care for: a header may name a device.
   static ImageSource of(Path path) {
     return Files.exists(path) && !Files.isRegularFile(path) ? device(path) : ImageSource.of(path);
+  }
+
+  /// Makes durable what the page cache holds of a file that is only read.
+  static void sync(Path path) throws IOException {
+    try (var file = FileChannel.open(path, StandardOpenOption.READ)) {
+      file.force(false);
+    }
   }
 
   private static ImageSource device(Path path) {

@@ -10,6 +10,9 @@ import io.tidemark.block.OpenOptions;
 import io.tidemark.domain.spi.DriverException;
 import io.tidemark.domain.spi.DriverException.Kind;
 import io.tidemark.domain.spi.NodeSpec;
+import java.io.IOException;
+import java.lang.System.Logger;
+import java.lang.System.Logger.Level;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -103,6 +106,8 @@ final class NodeGraph {
     }
   }
 
+  private static final Logger LOG = System.getLogger(NodeGraph.class.getName());
+
   private final ImageOpener opener = new ImageOpener(ImageOpener.Probing.REFUSED);
   private final Path logDir;
   private final Map<String, Node> nodes = new HashMap<>();
@@ -147,6 +152,33 @@ final class NodeGraph {
         closeQuietly(node, e);
       }
       throw e;
+    }
+  }
+
+  /// Makes durable what a killed process may have left unwritten of the images beneath `top`: it
+  /// may have written one of them as the top until a snapshot was recorded. A flush of the guest
+  /// promises that too, and reaches the top only from here on. What cannot be settled is logged,
+  /// and is read all the same.
+  void settleBeneath(Node top) {
+    for (Optional<Node> node = top.backing(); node.isPresent(); node = node.get().backing()) {
+      try {
+        settle(node.get());
+      } catch (IOException e) {
+        LOG.log(
+            Level.ERROR,
+            "%s: what a killed process wrote is not durable: %s"
+                .formatted(node.get().spec().storage().location(), e.getMessage()));
+      }
+    }
+  }
+
+  private static void settle(Node node) throws IOException {
+    FormatNode format = node.format();
+    if (format.isAheadOfFile()) {
+      format.reopen(false);
+      format.reopen(true);
+    } else if (format.readOnly() && node.spec().storage().path().isPresent()) {
+      HostImages.sync(node.spec().storage().path().get());
     }
   }
 

@@ -2,6 +2,8 @@
 package io.tidemark.engine;
 
 import static io.tidemark.engine.Rig.SIZE;
+import static io.tidemark.engine.Rig.base;
+import static io.tidemark.engine.Rig.bytes;
 import static io.tidemark.engine.Rig.drive;
 import static io.tidemark.engine.Rig.node;
 import static io.tidemark.engine.Rig.refuses;
@@ -20,6 +22,7 @@ import io.tidemark.nbd.NbdClient;
 import io.tidemark.testkit.ModelDisk;
 import io.tidemark.testkit.Workload;
 import java.io.IOException;
+import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -98,6 +101,25 @@ class CrashTest {
     }
     domain.stop();
     rig.requireHolds(vda, "qcow2", model);
+  }
+
+  /// A snapshot was recorded, and the process died before the drive stood on its overlay.
+  @Test
+  void oldTopHoldsInItsFileWhatWasAcknowledgedWhenItComesUpBeneathAnOverlay() throws IOException {
+    var rig = new Rig(dir);
+    Path vda = rig.create("vda.qcow2", "qcow2");
+    try (EngineProcess engine = EngineProcess.start(dir, EngineProcess.Busy.IDLE);
+        NbdClient guest = rig.guest("vda")) {
+      guest.write(65536, ByteBuffer.wrap(bytes(65536, 1))); // acknowledged, not flushed
+      engine.kill();
+    }
+    Path over = rig.create("over.qcow2", "qcow2", vda.toString(), "qcow2");
+    RunningDomain domain =
+        rig.driver.reattach(
+            rig.spec(drive("vda", node("n2", over, "qcow2", base("n1", vda, "qcow2")))),
+            rig.statuses);
+    assertThat(rig.content(vda, "qcow2").read(65536, 65536)).isEqualTo(bytes(65536, 1));
+    domain.stop();
   }
 
   private static List<Path> scratchFiles(Rig rig) throws IOException {

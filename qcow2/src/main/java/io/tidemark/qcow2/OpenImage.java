@@ -66,6 +66,7 @@ final class OpenImage {
   private volatile boolean prepared; // the next write may begin; else see prepare
   private volatile boolean changed; // a write began at some time
   private boolean markedCorrupt; // guarded by this
+  private boolean aheadOfFile; // set while it is opened
 
   /// Opens the image in `file`, as [Qcow2Image#open] says.
   static OpenImage open(BlockNode file, Optional<BlockNode> dataFile, Lasting lasting)
@@ -196,6 +197,7 @@ final class OpenImage {
     var replay = new LogReplay(place.path(), file, geometry, tables, allocator, metadata);
     if (!changes.isEmpty()) {
       replay.run(changes);
+      aheadOfFile = readOnly;
     }
     if (!readOnly) {
       if (!changes.isEmpty()) {
@@ -228,6 +230,11 @@ final class OpenImage {
         allocator.release(cluster, 1);
       }
     }
+  }
+
+  /// See [Qcow2Image#isAheadOfFile].
+  boolean aheadOfFile() {
+    return aheadOfFile;
   }
 
   PersistentBitmaps bitmaps() {

@@ -359,6 +359,11 @@ public final class Qcow2Image implements FormatNode {
   }
 
   @Override
+  public boolean isAheadOfFile() {
+    return now.aheadOfFile();
+  }
+
+  @Override
   public boolean readOnly() {
     return now.readOnly;
   }
