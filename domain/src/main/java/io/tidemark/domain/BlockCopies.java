@@ -374,6 +374,12 @@ final class BlockCopies {
       return "raw";
     }
     Path file = destination.path().get();
+    if (domain.upkeep().fileStatus(file).stream()
+        .anyMatch(status -> status.kind() == ImageService.FileKind.DIRECTORY)) {
+      throw ErrorCode.CONFIG_UNSUPPORTED.because(
+          "'directory' storage format is not directly supported by QEMU, use 'dir' disk type"
+              + " instead");
+    }
     try {
       String probed = context.images().probe(file);
       Definition.checkFormat(probed, "'%s'".formatted(file));

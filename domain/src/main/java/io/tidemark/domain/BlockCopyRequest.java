@@ -116,11 +116,7 @@ final class BlockCopyRequest {
                 ErrorDomain.NONE, "parameter '%s' not supported".formatted(param.name()));
       }
     }
-    if (bandwidth < 0) {
-      throw ErrorCode.INVALID_ARG.because(
-          "bandwidth must be less than '%d' bytes/s (%d MiB/s)"
-              .formatted(Long.MAX_VALUE, BlockCopies.MAX_MIB_PER_SECOND));
-    }
+    requireSigned(bandwidth);
     if (Long.bitCount(granularity) > 1) {
       throw ErrorCode.INVALID_ARG.because("granularity must be power of 2");
     }
@@ -134,6 +130,14 @@ final class BlockCopyRequest {
       throw ErrorCode.INTERNAL_ERROR.because("buf-size of 2^63 bytes or more");
     }
     return new BlockCopies.Tuning(bandwidth, (int) granularity, buffer, synchronous);
+  }
+
+  private static void requireSigned(long bytesPerSecond) throws LibvirtException {
+    if (bytesPerSecond < 0) {
+      throw ErrorCode.INVALID_ARG.because(
+          "bandwidth must be less than '%d' bytes/s (%d MiB/s)"
+              .formatted(Long.MAX_VALUE, BlockCopies.MAX_MIB_PER_SECOND));
+    }
   }
 
   private static long unsigned(TypedParam param, String wanted) throws LibvirtException {
@@ -188,7 +192,11 @@ final class BlockCopyRequest {
       throw ErrorCode.INVALID_ARG.because(
           "flag VIR_DOMAIN_BLOCK_REBASE_RELATIVE is valid only with non-null base");
     }
-    long bytes = bytesPerSecond(bandwidth, Flags.has(flags, Flags.REBASE_BANDWIDTH_BYTES));
+    boolean inBytes = Flags.has(flags, Flags.REBASE_BANDWIDTH_BYTES);
+    if (copy && inBytes) {
+      requireSigned(bandwidth);
+    }
+    long bytes = bytesPerSecond(bandwidth, inBytes);
     if (!copy) {
       return new Rebase(
           Optional.empty(), Optional.of(new ChainJobs.PullRequest(base, relative, bytes)));

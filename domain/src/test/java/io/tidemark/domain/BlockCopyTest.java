@@ -422,6 +422,18 @@ class BlockCopyTest {
             "unsupported configuration: external destination file for disk vda already exists and"
                 + " is not a block device: /folder"),
         refused(
+            d -> d.blockRebase("vda", "/folder", 0, copy | 2),
+            67,
+            10,
+            "unsupported configuration: 'directory' storage format is not directly supported by"
+                + " QEMU, use 'dir' disk type instead"),
+        refused(
+            d -> d.blockRebase("vda", "/img/new", -1, copy | Flags.REBASE_BANDWIDTH_BYTES),
+            8,
+            10,
+            "invalid argument: bandwidth must be less than '9223372036854775807' bytes/s"
+                + " (8796093022207 MiB/s)"),
+        refused(
             d -> d.blockRebase("vda", "/img/no", 0, copy | 2),
             38,
             10,
@@ -550,7 +562,7 @@ class BlockCopyTest {
       throws LibvirtException {
     machine.image("/img/spare", "raw", 8 << 20);
     machine.others.put(
-        Path.of("/folder"), new ImageService.FileStatus(ImageService.FileKind.OTHER, 0));
+        Path.of("/folder"), new ImageService.FileStatus(ImageService.FileKind.DIRECTORY, 0));
     Domain domain = daemon.startTransient();
     String before = domain.xmlDesc(0);
     List<String> files = machine.files();

@@ -46,6 +46,7 @@ public final class EngineImageService implements ImageService {
   private static final int S_IFMT = 0170000;
   private static final int S_IFREG = 0100000;
   private static final int S_IFBLK = 0060000;
+  private static final int S_IFDIR = 0040000;
 
   private final ImageOpener opener = new ImageOpener(ImageOpener.Probing.REFUSED);
 
@@ -75,6 +76,7 @@ public final class EngineImageService implements ImageService {
         switch (type) {
           case S_IFREG -> new FileStatus(FileKind.REGULAR, length);
           case S_IFBLK -> new FileStatus(FileKind.BLOCK_DEVICE, 0);
+          case S_IFDIR -> new FileStatus(FileKind.DIRECTORY, 0);
           default -> new FileStatus(FileKind.OTHER, 0);
         });
   }

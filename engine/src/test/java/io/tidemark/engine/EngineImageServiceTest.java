@@ -91,7 +91,7 @@ class EngineImageServiceTest {
 
     assertThat(images.status(file("a"))).contains(new FileStatus(FileKind.REGULAR, 4));
     assertThat(images.status(file("link"))).contains(new FileStatus(FileKind.REGULAR, 4));
-    assertThat(images.status(dir)).contains(new FileStatus(FileKind.OTHER, 0));
+    assertThat(images.status(dir)).contains(new FileStatus(FileKind.DIRECTORY, 0));
     assertThat(images.status(file("none"))).isEmpty();
     assertThat(images.status(file("dangling"))).isEmpty();
     refuses(() -> images.status(file("no/such")), Kind.MISSING_FILE, "no such folder");

@@ -33,6 +33,7 @@ public interface ImageService {
   enum FileKind {
     REGULAR,
     BLOCK_DEVICE,
+    DIRECTORY,
     OTHER
   }
 
