@@ -167,6 +167,10 @@ final class DomainCalls {
         });
     onFlags(
         table,
+        Remote.DOMAIN_GET_MESSAGES,
+        (domain, flags) -> new Replies.Messages(domain.messages(flags)));
+    onFlags(
+        table,
         Remote.DOMAIN_GET_CONTROL_INFO,
         (domain, flags) -> {
           domain.machine().controlInfo(flags);
@@ -223,13 +227,12 @@ final class DomainCalls {
             });
   }
 
-  /// What can be answered because it cannot exist: saved memory, messages.
+  /// What can be answered because it cannot exist: saved memory.
   private void addWhatIsNeverThereTo(CallTable<Client> table) {
     onFlags(
         table,
         Remote.DOMAIN_HAS_MANAGED_SAVE_IMAGE,
         (domain, flags) -> flag(domain.machine().hasManagedSave(flags)));
-    onFlags(table, Remote.DOMAIN_GET_MESSAGES, (_, _) -> new Replies.Messages(List.of()));
   }
 
   // ---- parts

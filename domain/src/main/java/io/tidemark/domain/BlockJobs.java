@@ -417,6 +417,11 @@ final class BlockJobs {
           "{0}: block job {1} failed: the daemon ended during it",
           domain.name(),
           job.id());
+      taken
+          .live()
+          .remember(
+              "block job %s of disk '%s' failed: the daemon ended during it"
+                  .formatted(job.id(), disk.target()));
     }
     domain.blockJobEvent(
         disk, job.type(), changed ? BlockJobStatus.COMPLETED : BlockJobStatus.FAILED);

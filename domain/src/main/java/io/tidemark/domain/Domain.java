@@ -134,6 +134,17 @@ public final class Domain {
     machine.resume();
   }
 
+  /// virDomainGetMessages: the jobs that a restart of the daemon ended since the domain started.
+  /// libvirt's own kinds, which flags choose, are never there.
+  public List<String> messages(int flags) throws LibvirtException {
+    Flags.check(flags, Flags.MESSAGES, "qemuDomainGetMessages");
+    return life.locked(() ->
+        life.runningSession()
+            .filter(_ -> flags == 0)
+            .map(running -> running.live().lost())
+            .orElse(List.of()));
+  }
+
   public String xmlDesc(int flags) throws LibvirtException {
     Flags.check(
         flags,

@@ -31,6 +31,9 @@ public final class Flags {
   public static final int DESTROY_REMOVE_LOGS = 2;
 
   // virDomainUndefineFlagsValues
+  /// What virDomainGetMessages chooses from: VIR_DOMAIN_MESSAGE_DEPRECATION and _TAINTING.
+  static final int MESSAGES = 1 | 2;
+
   public static final int UNDEFINE_MANAGED_SAVE = 1;
   public static final int UNDEFINE_SNAPSHOTS_METADATA = 2;
   public static final int UNDEFINE_NVRAM = 4;

@@ -75,6 +75,9 @@ final class JobRounds {
     BackupJob backup = live.backup();
     if (backup != null) {
       backups.recover(backup);
+      if (!backup.succeeded()) {
+        live.remember("backup failed: " + backup.failure());
+      }
       live.backup(null);
     }
     domain.stored().putLiveOrLog(taken.live());

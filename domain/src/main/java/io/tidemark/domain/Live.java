@@ -10,10 +10,14 @@ import org.jspecify.annotations.Nullable;
 
 /// What a domain is while it runs, and what its live record says. Guarded by the domain's lock.
 final class Live {
+  /// Most jobs that a restart ended which are remembered; the oldest are forgotten.
+  static final int MAX_LOST = 100;
+
   private final int id;
   private final Definition definition;
   private final List<LiveDisk> disks;
   private final boolean autodestroy;
+  private final List<String> lost = new ArrayList<>();
   private int nextIndex;
   private DomainState state;
   // Null while no backup runs.
@@ -113,6 +117,19 @@ final class Live {
 
   void pendingSnapshot(@Nullable PendingSnapshot pending) {
     pendingSnapshot = pending;
+  }
+
+  /// Jobs that a restart of the daemon ended in this run, oldest first, each with the reason:
+  /// nobody hears an event while there is no daemon.
+  List<String> lost() {
+    return List.copyOf(lost);
+  }
+
+  void remember(String lostJob) {
+    if (lost.size() == MAX_LOST) {
+      lost.removeFirst();
+    }
+    lost.add(lostJob);
   }
 
   /// Whether a job runs on one of the disks.

@@ -11,7 +11,7 @@ import java.util.UUID;
 ///
 /// It holds the live definition, each disk's open chain with its numbers, the next number, state,
 /// block jobs (with `phase='changed'` once the chain is what they make of it), the backup with the
-/// files it writes, and a checkpoint that is about to be made.
+/// files it writes, a checkpoint that is about to be made, and jobs that restarts have ended.
 final class LiveRecord {
   /// Version of the layout. A higher one is refused and left alone.
   static final int VERSION = 2;
@@ -67,6 +67,7 @@ final class LiveRecord {
     if (backup != null) {
       root.add(backup.toRecord());
     }
+    live.lost().forEach(job -> root.add("lost").attribute("job", job));
     Live.PendingCheckpoint pending = live.pendingCheckpoint();
     if (pending != null) {
       XmlElement element = root.add("pendingCheckpoint").attribute("name", pending.name());
@@ -128,6 +129,7 @@ final class LiveRecord {
             root.attribute("autodestroy").equals("yes"),
             Integer.parseInt(root.attribute("nextIndex")),
             DomainState.valueOf(root.attribute("state")));
+    root.children("lost").forEach(job -> live.remember(job.attribute("job")));
     root.child("backup").ifPresent(backup -> live.backup(BackupJob.ofRecord(backup)));
     root.child("pendingCheckpoint")
         .ifPresent(pending ->

@@ -17,6 +17,8 @@ import org.junit.jupiter.params.provider.ValueSource;
 /// What a restart finds, wherever the daemon was killed.
 class RestartTest {
   private static final String COPY = "copy-vda-libvirt-2-format";
+  private static final String LOST_COPY =
+      "block job copy-vda-libvirt-2-format of disk 'vda' failed: the daemon ended during it";
   private static final String BACKUP =
       "<domainbackup><disks>"
           + "<disk name='vda' type='file'><target file='/bk/a'/></disk>"
@@ -122,6 +124,27 @@ class RestartTest {
     assertThat(after.takeEvents())
         .containsExactly("BLOCK_JOB /img/a.qcow2 COPY FAILED", "BLOCK_JOB_2 vda COPY FAILED");
     assertThat(before.machine.has("/img/copy")).isTrue();
+    assertThat(after.domains.lookupByName("vm").messages(0)).containsExactly(LOST_COPY);
+    assertThat(after.domains.lookupByName("vm").messages(1)).isEmpty();
+  }
+
+  @Test
+  void jobsThatRestartsEndedAreToldUntilTheDomainEnds() throws LibvirtException {
+    Daemon daemon = new Daemon(Daemon.usualMachine());
+    daemon.startPersistent();
+    for (int kill = 0; kill < Live.MAX_LOST + 2; kill++) {
+      daemon.domains.lookupByName("vm").blockPull("vda", 0, 0);
+      daemon.view.kill();
+      daemon = new Daemon(daemon.machine);
+      daemon.domains.restore();
+    }
+    Domain domain = daemon.domains.lookupByName("vm");
+    assertThat(domain.messages(0))
+        .hasSize(Live.MAX_LOST)
+        .allMatch(job -> job.endsWith("of disk 'vda' failed: the daemon ended during it"));
+    domain.destroy(0);
+    domain.create(0, this);
+    assertThat(domain.messages(0)).isEmpty();
   }
 
   @ParameterizedTest
