@@ -23,9 +23,9 @@ final class BackupImages {
 
   /// Makes an image, unless the client did, and opens it.
   ///
-  /// @param push a target, worth nothing before it is flushed whole; in qcow2 it stands on the
-  ///   source as it is, when it holds an increment, so that it shows the whole disk. Else a
-  ///   scratch, worth nothing at all
+  /// @param push a target, worth nothing before it is flushed whole when it is made here; in qcow2
+  ///   it stands on the source as it is, when it holds an increment, so that it shows the whole
+  ///   disk. Else a scratch, worth nothing at all
   void prepare(Session session, LiveDisk source, BackupJob.Disk disk, boolean push)
       throws LibvirtException {
     Path file = Path.of(disk.node().file());
@@ -44,10 +44,19 @@ final class BackupImages {
                   disk.node().format(),
                   false,
                   Optional.empty(),
-                  push ? NodeSpec.Worth.ONCE_FLUSHED : NodeSpec.Worth.NONE));
+                  worth(disk, push)));
     } catch (DriverException e) {
       throw DriverErrors.toClient("add the target of disk '%s'".formatted(disk.target()), e);
     }
+  }
+
+  /// A client's own target may hold what is worth keeping, an earlier backup that this one is
+  /// written over; its tables stay in order through a crash as a guest's disk's do.
+  private static NodeSpec.Worth worth(BackupJob.Disk disk, boolean push) {
+    if (!push) {
+      return NodeSpec.Worth.NONE;
+    }
+    return disk.made() ? NodeSpec.Worth.ONCE_FLUSHED : NodeSpec.Worth.DISK;
   }
 
   private void create(Session session, LiveDisk source, BackupJob.Disk disk, boolean push)

@@ -7,6 +7,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import io.tidemark.domain.spi.BitmapState;
 import io.tidemark.domain.spi.DriverException;
+import io.tidemark.domain.spi.NodeSpec;
 import io.tidemark.domain.spi.StateStore;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -237,9 +238,21 @@ class BackupsTest {
     assertRefused(() -> domain.backupBegin(xml.replace("/bk/a", "/bk/no"), null, 1), 1, 10);
     domain.backupBegin(xml, null, Flags.BACKUP_REUSE_EXTERNAL);
     assertThat(partials()).isEmpty();
+    assertThat(targetWorth()).isEqualTo(NodeSpec.Worth.DISK);
     domain.abortJob(0);
     daemon.awaitEvents(3);
     assertThat(machine.has("/bk/a")).isTrue();
+    domain.backupBegin(one("", "<target file='/bk/new'/>"), null, 0);
+    assertThat(targetWorth()).isEqualTo(NodeSpec.Worth.ONCE_FLUSHED);
+  }
+
+  private NodeSpec.Worth targetWorth() {
+    List<NodeSpec> targets =
+        daemon.running().nodes.values().stream()
+            .filter(node -> node.file().startsWith("/bk/"))
+            .toList();
+    assertThat(targets).hasSize(1);
+    return targets.getFirst().worth();
   }
 
   @Test
