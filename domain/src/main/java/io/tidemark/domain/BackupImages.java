@@ -6,12 +6,17 @@ import io.tidemark.domain.spi.ImageService;
 import io.tidemark.domain.spi.NodeSpec;
 import java.lang.System.Logger.Level;
 import java.nio.file.Path;
+import java.time.Duration;
+import java.util.List;
 import java.util.Optional;
 
 /// The images that a backup writes: targets, and scratches of a pull. Every method is called with
 /// the domain's lock held.
 final class BackupImages {
   private static final System.Logger LOG = System.getLogger(BackupImages.class.getName());
+
+  /// How long the removal of a backup's files is waited for.
+  static final Duration REMOVE_LIMIT = Duration.ofSeconds(5);
 
   private final DomainLife domain;
   private final DomainContext context;
@@ -141,14 +146,33 @@ final class BackupImages {
     }
   }
 
-  /// Removes what the backup made and what is not a backup.
+  /// Removes what the backup made and what is not a backup. Storage that hangs keeps the domain's
+  /// clients waiting for [#REMOVE_LIMIT] only: the files go when it answers.
   void remove(BackupJob job) {
-    for (BackupJob.Disk disk : job.disks()) {
-      if (disk.removable()) {
-        domain
-            .upkeep()
-            .deleteFile(Path.of(disk.published() ? disk.finalFile() : disk.node().file()));
+    List<Path> files =
+        job.disks().stream()
+            .filter(BackupJob.Disk::removable)
+            .map(disk -> Path.of(disk.published() ? disk.finalFile() : disk.node().file()))
+            .toList();
+    if (files.isEmpty()) {
+      return;
+    }
+    Thread removal =
+        Thread.ofPlatform()
+            .daemon()
+            .name("remove-" + domain.name())
+            .start(() -> files.forEach(domain.upkeep()::deleteFile));
+    try {
+      if (!removal.join(REMOVE_LIMIT)) {
+        LOG.log(
+            Level.WARNING,
+            "{0}: {1} not removed after {2} s, it will be when its storage answers",
+            domain.name(),
+            files,
+            REMOVE_LIMIT.toSeconds());
       }
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt(); // the removal goes on by itself
     }
   }
 }

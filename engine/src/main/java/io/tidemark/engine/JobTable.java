@@ -116,6 +116,9 @@ final class JobTable {
     entry.job.addListener((job, status) -> {
       if (status.over()) {
         entry.scratch.ifPresent(Scratch::close);
+        if (job.targetLeft()) {
+          entry.node.leave();
+        }
       }
       notices.tell(() -> listener.jobStatusChanged(job.id(), status(status)));
     });

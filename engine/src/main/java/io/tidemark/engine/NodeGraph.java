@@ -40,6 +40,7 @@ final class NodeGraph {
     private final FormatNode format;
     private Optional<Node> backing;
     private int users;
+    private volatile boolean left; // set by a job's thread
 
     private Node(NodeSpec spec, FormatNode format, Optional<Node> backing) {
       this.spec = spec;
@@ -77,6 +78,12 @@ final class NodeGraph {
       next.ifPresent(Node::use);
       backing.ifPresent(Node::release);
       backing = next;
+    }
+
+    /// Takes note that requests on it never returned, so that closing it may take as long: nobody
+    /// waits for that. May be called from any thread.
+    void leave() {
+      left = true;
     }
 
     void use() {
@@ -301,12 +308,30 @@ final class NodeGraph {
   private Optional<DriverException> close(Node node) {
     nodes.remove(node.name());
     node.backing.ifPresent(Node::release);
+    if (node.left) {
+      closeAside(node);
+      return Optional.empty();
+    }
     try {
       node.close();
       return Optional.empty();
     } catch (BlockException e) {
       return Optional.of(DriverErrors.of(e));
     }
+  }
+
+  /// The image stays open, and locked, for as long as its storage hangs.
+  private static void closeAside(Node node) {
+    Thread.ofPlatform()
+        .daemon()
+        .name("close-" + node.name())
+        .start(() -> {
+          try {
+            node.close();
+          } catch (BlockException e) {
+            LOG.log(Level.WARNING, "{0}: {1}", node.name(), e.getMessage());
+          }
+        });
   }
 
   private void closeQuietly(Node node, Throwable because) {

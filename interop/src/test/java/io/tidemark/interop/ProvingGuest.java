@@ -41,6 +41,7 @@ final class ProvingGuest implements AutoCloseable {
   private volatile @Nullable Throwable
       failure; // what its writer met; a guest must never meet anything
   private volatile long longestNanos;
+  private final Latencies.Counter latencies = new Latencies.Counter(); // guarded by `step`
 
   private record Disk(NbdUri uri, NbdClient client, GuestProof proof, GuestWriter writer) {
     static Disk of(NbdUri uri, Path proofFile, long seed) throws IOException {
@@ -73,7 +74,9 @@ final class ProvingGuest implements AutoCloseable {
           for (Disk disk : disks) {
             long start = System.nanoTime();
             disk.writer().step();
-            longestNanos = Math.max(longestNanos, System.nanoTime() - start);
+            long taken = System.nanoTime() - start;
+            longestNanos = Math.max(longestNanos, taken);
+            latencies.add(taken);
           }
         } finally {
           step.unlock();
@@ -96,6 +99,16 @@ final class ProvingGuest implements AutoCloseable {
   /// The longest any one operation has taken.
   Duration longestOperation() {
     return Duration.ofNanos(longestNanos);
+  }
+
+  /// What its operations took since this was asked last. Waits for the one that is out.
+  Latencies takeLatencies() {
+    step.lock();
+    try {
+      return latencies.take();
+    } finally {
+      step.unlock();
+    }
   }
 
   /// Waits until `operations` more were acknowledged.

@@ -271,10 +271,7 @@ public final class BackupJob extends InstantJob {
     try {
       while (working > 0 || flushesOut() > 0) {
         if (clock.nanoTime() - since > LEAVE_LIMIT.toNanos()) {
-          LOG.log(
-              Level.WARNING,
-              "job %s: %d requests on target %s never returned"
-                  .formatted(id(), working + flushesOut(), target.name()));
+          leaveTarget(target, working + flushesOut());
           return false;
         }
         waitFor(IDLE_NANOS);

@@ -214,7 +214,8 @@ final class FrozenView implements WriteFilter {
     long length = to - from;
     if (scratchBytes.addAndGet(length) > scratchLimitBytes) {
       scratchBytes.addAndGet(-length);
-      throw new OutOfSpaceException(
+      // A bound that was set, not a device that is full: clients are told the words.
+      throw new TransportException(
           "%s: backup scratch %s is at its limit of %d bytes: the target is too slow for the guest"
               .formatted(source.name(), scratch.name(), scratchLimitBytes));
     }
@@ -224,9 +225,20 @@ final class FrozenView implements WriteFilter {
     try {
       buffer.clear().limit((int) length);
       source.root().read(from, buffer);
-      scratch.write(from, buffer.flip());
+      writeScratch(from, buffer.flip());
     } finally {
       buffers.add(buffer);
+    }
+  }
+
+  /// Its failure names the scratch: clients would take a full one for a full target.
+  private void writeScratch(long offset, ByteBuffer bytes) throws BlockException {
+    try {
+      scratch.write(offset, bytes);
+    } catch (OutOfSpaceException e) {
+      throw new TransportException(
+          "%s: backup scratch %s: No space left on device".formatted(source.name(), scratch.name()),
+          e);
     }
   }
 

@@ -48,6 +48,7 @@ public abstract class Job {
   private @Nullable JobStatus cancelledFrom;
   // Null while nothing failed.
   private @Nullable BlockException error;
+  private boolean targetLeft;
 
   /// A status that those who listened when it was taken have not heard of.
   private record News(JobStatus status, List<JobListener> listeners) {}
@@ -103,6 +104,25 @@ public abstract class Job {
     } finally {
       lock.unlock();
     }
+  }
+
+  /// Whether the job ended while requests were out on its target that had not returned in time.
+  /// They may still be carried out: closing the target may take as long as they do.
+  public final boolean targetLeft() {
+    lock.lock();
+    try {
+      return targetLeft;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /// Holding `lock`, before the job is over.
+  final void leaveTarget(BlockNode target, int requests) {
+    targetLeft = true;
+    LOG.log(
+        Level.WARNING,
+        "job %s: %d requests on target %s never returned".formatted(id, requests, target.name()));
   }
 
   /// Statuses taken from now on are told to `listener`.

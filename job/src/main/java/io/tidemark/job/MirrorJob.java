@@ -659,10 +659,7 @@ public final class MirrorJob extends Job {
       while (!out.isEmpty() || flushesOut() > 0) {
         long left = deadline - clock.nanoTime();
         if (left <= 0) {
-          LOG.log(
-              Level.WARNING,
-              "job %s: %d requests on target %s never returned"
-                  .formatted(id(), out.size() + flushesOut(), target.name()));
+          leaveTarget(target, out.size() + flushesOut());
           break;
         }
         waitFor(Math.min(left, IDLE_NANOS));

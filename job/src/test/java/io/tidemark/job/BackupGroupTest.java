@@ -10,7 +10,6 @@ import io.tidemark.block.BlockNode;
 import io.tidemark.block.DirtyBitmap;
 import io.tidemark.block.Drive;
 import io.tidemark.block.Extent;
-import io.tidemark.block.OutOfSpaceException;
 import io.tidemark.block.TransportException;
 import io.tidemark.testkit.Seeds;
 import java.io.IOException;
@@ -192,7 +191,7 @@ class BackupGroupTest {
     }
     release.countDown();
     reaches(job, JobStatus.CONCLUDED);
-    assertThat(job.error()).containsInstanceOf(OutOfSpaceException.class);
+    assertThat(job.error()).containsInstanceOf(TransportException.class);
     assertThat(job.error().get()).hasMessageContaining("at its limit of 200000 bytes");
     assertThat(job.scratchBytes()).isZero();
     drive.write(0, ByteBuffer.wrap(new byte[] {2}));

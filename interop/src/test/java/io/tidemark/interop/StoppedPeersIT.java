@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.interop;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import io.tidemark.block.FileNode;
+import io.tidemark.block.OpenOptions;
+import io.tidemark.interop.DomainBackups.Request;
+import io.tidemark.testkit.Tool;
+import java.io.BufferedReader;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.Map;
+import org.awaitility.Awaitility;
+import org.jspecify.annotations.Nullable;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Tag;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/// A backup's target that stops taking writes, and a client that stops reading: the guest goes on,
+/// and what its operations take meanwhile is printed beside what they took before.
+@Tag("interop")
+class StoppedPeersIT {
+  private static final Path RESOURCES = Root.path().resolve("interop/src/test/resources");
+  private static final String DOMAIN = "held";
+  private static final int MIB = 1 << 20;
+
+  /// A guest must not wait longer, on a machine that is busy with other tests.
+  private static final Duration LONGEST = Duration.ofSeconds(4);
+
+  /// How long the guest is watched.
+  private static final Duration WATCHED = Duration.ofSeconds(3);
+
+  @TempDir Path folder;
+  private @Nullable SmallFileSystem slow; // where a test has one
+  private TidemarkProcess daemon;
+  private Virsh virsh;
+  private DomainBackups backups;
+  private @Nullable ProvingGuest ending; // the guest, once it runs
+
+  @BeforeEach
+  void requireTools() {
+    Tool.require("virsh");
+    Tool.require("qemu-img");
+  }
+
+  @AfterEach
+  void stop() throws IOException {
+    try {
+      if (ending != null) {
+        ending.close();
+      }
+      if (slow != null) {
+        slow.go();
+      }
+      if (daemon != null) {
+        daemon.close();
+      }
+    } finally {
+      if (slow != null) {
+        slow.close();
+      }
+    }
+  }
+
+  private ProvingGuest runWithGuest(String... options) throws IOException {
+    Path disk = folder.resolve("disk.qcow2");
+    Tool.require("qemu-img").ok("create", "-q", "-f", "qcow2", disk, "32M");
+    daemon = TidemarkProcess.daemon(folder.resolve("tidemark"), options);
+    virsh = new Virsh(daemon);
+    backups = new DomainBackups(virsh, DOMAIN, folder);
+    virsh.ok("define", OneDisk.domain(folder, DOMAIN, disk));
+    virsh.ok("start", DOMAIN);
+    var guest =
+        new ProvingGuest(daemon.guestSocket(DOMAIN), "vda", folder.resolve("proof"), 20261122);
+    ending = guest;
+    awaitSpread(guest, disk);
+    return guest;
+  }
+
+  /// The guest has written a good part of its disk.
+  private static void awaitSpread(ProvingGuest guest, Path disk) {
+    Awaitility.await()
+        .atMost(Duration.ofSeconds(60))
+        .until(() -> {
+          guest.assertUnharmed();
+          return Files.size(disk) > 8 * MIB;
+        });
+  }
+
+  /// What the guest's operations take while nothing else happens, or something does.
+  private static Latencies watch(ProvingGuest guest) {
+    guest.takeLatencies();
+    Kills.pauseMillis((int) WATCHED.toMillis());
+    return guest.takeLatencies();
+  }
+
+  private SmallFileSystem slowTarget() throws IOException {
+    var made = SmallFileSystem.stoppable(folder.resolve("slow"), 64);
+    slow = made;
+    Files.write(made.resolve("target.raw"), new byte[32 * MIB]);
+    return made;
+  }
+
+  private static void report(String what, Latencies before, Latencies meanwhile) {
+    System.out.printf("%s:%n  before    %s%n  meanwhile %s%n", what, before, meanwhile);
+  }
+
+  @Test
+  void targetThatStopsHoldsItsBackupAndNotTheGuest() throws IOException {
+    SmallFileSystem target = slowTarget();
+    ProvingGuest guest = runWithGuest();
+    Latencies before = watch(guest);
+    target.freeze();
+    long notBefore = guest.proof().acknowledged();
+    guest.takeLatencies();
+    backups.begin(Request.push(Map.of("vda", target.resolve("target.raw"))).reuse("raw"));
+    Kills.pauseMillis((int) WATCHED.toMillis());
+    Latencies meanwhile = guest.takeLatencies();
+    assertThat(virsh.ok("domjobinfo", DOMAIN)).contains("Backup");
+    report("push backup, its target stopped", before, meanwhile);
+    assertGoesOn(guest, meanwhile);
+
+    target.go();
+    backups.awaitCompleted();
+    try (var copy = FileNode.open(target.resolve("target.raw"), OpenOptions.reading())) {
+      guest.assertHolds(copy, notBefore);
+    }
+  }
+
+  @Test
+  void backupWhoseTargetStopsFailsAtTheBoundOfItsScratchAndTheGuestDoesNot() throws IOException {
+    SmallFileSystem target = slowTarget();
+    ProvingGuest guest = runWithGuest("--scratch-limit", "1M");
+    Latencies before = watch(guest);
+    target.freeze();
+    guest.takeLatencies();
+    backups.begin(Request.push(Map.of("vda", target.resolve("target.raw"))).reuse("raw"));
+    String end = backups.awaitEnd();
+    Latencies meanwhile = guest.takeLatencies();
+    assertThat(end).contains("Failed").contains("is at its limit of 1048576 bytes");
+    report("push backup that failed at the bound of its scratch", before, meanwhile);
+    assertGoesOn(guest, meanwhile);
+
+    // The target hangs still; nothing stands in the way of the next backup.
+    Path roomy = folder.resolve("roomy.qcow2");
+    long notBefore = guest.proof().acknowledged();
+    backups.begin(Request.push(Map.of("vda", roomy)));
+    String next = backups.awaitEnd();
+    assertGoesOn(guest, guest.takeLatencies());
+    if (next.contains("Completed")) { // else the guest wrote more than its scratch takes
+      Path raw = folder.resolve("judged.raw");
+      DomainBackups.restore(roomy, raw);
+      try (var copy = FileNode.open(raw, OpenOptions.reading())) {
+        guest.assertHolds(copy, notBefore);
+      }
+    }
+    target.go();
+  }
+
+  @Test
+  void clientThatStopsReadingHoldsNobody() throws Exception {
+    ProvingGuest guest = runWithGuest();
+    Latencies before = watch(guest);
+    guest.takeLatencies();
+    long notBefore = guest.proof().acknowledged();
+    backups.begin(Request.pull(Map.of("vda", folder.resolve("scratch"))));
+    Process stuck =
+        Tool.at(Path.of("/usr/bin/python3"))
+            .start(RESOURCES.resolve("stuck.py"), "nbd+unix:///vda?socket=" + backups.socket());
+    try (BufferedReader said = stuck.inputReader()) {
+      assertThat(said.readLine()).startsWith("asked for ");
+      Kills.pauseMillis((int) WATCHED.toMillis());
+      Latencies meanwhile = guest.takeLatencies();
+      report("pull backup, its client stopped", before, meanwhile);
+      assertGoesOn(guest, meanwhile);
+
+      // Another client reads on.
+      Path raw = folder.resolve("copy.raw");
+      backups.copy("vda", raw);
+      try (var copy = FileNode.open(raw, OpenOptions.reading())) {
+        guest.assertHolds(copy, notBefore);
+      }
+      guest.takeLatencies();
+      long start = System.nanoTime();
+      backups.end();
+      Duration end = Duration.ofNanos(System.nanoTime() - start);
+      Latencies ending = guest.takeLatencies();
+      report("the end of it, after %d ms".formatted(end.toMillis()), before, ending);
+      assertGoesOn(guest, ending);
+      assertThat(end).isLessThan(Duration.ofSeconds(20));
+    } finally {
+      stuck.destroyForcibly().waitFor();
+    }
+  }
+
+  private static void assertGoesOn(ProvingGuest guest, Latencies latencies) {
+    guest.assertUnharmed();
+    assertThat(latencies.operations()).isPositive();
+    assertThat(latencies.longest()).as("%s", latencies).isLessThan(LONGEST);
+    guest.awaitProgress(100);
+  }
+}
