@@ -180,6 +180,7 @@ final class Backups {
   private void undo(Session session, BackupJob job) {
     if (job.started()) {
       job.withdraw();
+      job.fail("its begin failed"); // its copies may all have ended by now: they are not published
       end(session, job);
       while (session.live().backup() == job) {
         domain.changed().awaitUninterruptibly();

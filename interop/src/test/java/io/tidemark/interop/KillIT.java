@@ -10,18 +10,16 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
-import java.util.List;
 import java.util.SplittableRandom;
-import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/// Kill -9 of the daemon under a guest that writes without pause and reconnects: rules 1 to 3 of
-/// the design, [#ROUNDS] times each; jobs are in [JobKillIT]. `-Dkill.rounds=N` for more,
-/// `-Dseed=N` for other moments.
+/// Kill -9 of the daemon under a guest that writes without pause and reconnects: rule 1 of the
+/// design, [#ROUNDS] times; jobs are in [JobKillIT], backups in [BackupKillIT]. `-Dkill.rounds=N`
+/// for more, `-Dseed=N` for other moments.
 @Tag("interop")
 class KillIT {
   private static final int ROUNDS = Integer.getInteger("kill.rounds", 20);
@@ -76,88 +74,6 @@ class KillIT {
     endAndCheck();
   }
 
-  @Test
-  void backupLeavesNoFileThatClaimsToBeWholeAndNoGuess() throws IOException {
-    int whole = 0;
-    for (int round = 0; round < ROUNDS; round++) {
-      Path targets = Files.createDirectory(folder.resolve("backup" + round));
-      Path target = targets.resolve("vda.qcow2");
-      String checkpoint = "cp" + round;
-      guest.awaitProgress(1 + random.nextInt(500));
-      long notBefore = guest.proof().acknowledged();
-      virsh.ok("backup-begin", DOMAIN, backupXml(target, ""), checkpointXml(checkpoint));
-      Kills.pauseMillis(random.nextInt(120));
-      killAndStart();
-      guest.awaitProgress(1);
-      guest.assertDiskHoldsAllAcknowledged();
-      if (Files.exists(target)) {
-        whole++;
-        // It has its name, so it must be whole.
-        Tool.require("qemu-img").ok("check", "-q", target);
-        assertHolds(target, notBefore);
-      } else {
-        assertThat(files(targets)).as("leftovers of the backup").isEmpty();
-        String stats = virsh.ok("domjobinfo", DOMAIN, "--completed", "--anystats");
-        assertThat(stats).contains("Failed");
-      }
-      Tool.Result increment =
-          virsh.run(
-              "backup-begin",
-              DOMAIN,
-              backupXml(
-                  target.resolveSibling("increment.qcow2"),
-                  "<incremental>" + checkpoint + "</incremental>"));
-      assertThat(increment.exit()).isEqualTo(1);
-      assertThat(increment.err())
-          .contains("missing or broken bitmap '" + checkpoint + "' for disk 'vda'");
-      virsh.ok("checkpoint-delete", DOMAIN, checkpoint);
-    }
-    System.out.printf("killed %d times, %d backups were whole by then%n", ROUNDS, whole);
-    endAndCheck();
-  }
-
-  @Test
-  void pulledBackupEndsWithItsDaemonAndLeavesNoScratchAndNoGuess() throws IOException {
-    Path scratches = Files.createDirectory(folder.resolve("scratches"));
-    for (int round = 0; round < ROUNDS; round++) {
-      String checkpoint = "pull" + round;
-      guest.awaitProgress(1 + random.nextInt(500));
-      virsh.ok("backup-begin", DOMAIN, pullXml(scratches, ""), checkpointXml(checkpoint));
-      assertThat(files(scratches)).hasSize(1);
-      guest.awaitProgress(1 + random.nextInt(500)); // what it overwrites goes to the scratch
-      killAndStart();
-      guest.awaitProgress(1);
-      guest.assertDiskHoldsAllAcknowledged();
-      assertThat(files(scratches)).as("the scratch").isEmpty();
-      assertThat(virsh.ok("domjobinfo", DOMAIN, "--completed", "--anystats")).contains("Failed");
-      Tool.Result increment =
-          virsh.run(
-              "backup-begin",
-              DOMAIN,
-              pullXml(scratches, "<incremental>" + checkpoint + "</incremental>"));
-      assertThat(increment.exit()).isEqualTo(1);
-      assertThat(increment.err())
-          .contains("missing or broken bitmap '" + checkpoint + "' for disk 'vda'");
-      virsh.ok("checkpoint-delete", DOMAIN, checkpoint);
-    }
-    endAndCheck();
-  }
-
-  private Path pullXml(Path scratches, String incremental) throws IOException {
-    return Files.writeString(
-        folder.resolve("pull.xml"),
-        """
-        <domainbackup mode='pull'>
-          %s
-          <server transport='unix' socket='%s'/>
-          <disks>
-            <disk name='vda'><scratch file='%s'/></disk>
-          </disks>
-        </domainbackup>
-        """
-            .formatted(incremental, folder.resolve("pull.sock"), scratches.resolve("vda")));
-  }
-
   private void killAndStart() throws IOException {
     daemon.kill();
     daemon.start();
@@ -196,34 +112,5 @@ class KillIT {
       guest.assertHolds(copy, notBefore);
     }
     Files.delete(raw);
-  }
-
-  private static List<Path> files(Path dir) throws IOException {
-    try (Stream<Path> files = Files.list(dir)) {
-      return files.toList();
-    }
-  }
-
-  private Path backupXml(Path target, String incremental) throws IOException {
-    return Files.writeString(
-        folder.resolve("backup.xml"),
-        """
-        <domainbackup>
-          %s
-          <disks>
-            <disk name='vda' backup='yes' type='file'>
-              <driver type='qcow2'/>
-              <target file='%s'/>
-            </disk>
-          </disks>
-        </domainbackup>
-        """
-            .formatted(incremental, target));
-  }
-
-  private Path checkpointXml(String name) throws IOException {
-    return Files.writeString(
-        folder.resolve("checkpoint.xml"),
-        "<domaincheckpoint><name>" + name + "</name></domaincheckpoint>\n");
   }
 }

@@ -5,7 +5,13 @@ import java.time.Duration;
 import java.util.Arrays;
 
 /// How long the operations of a guest took.
-record Latencies(long[] sortedNanos) {
+final class Latencies {
+  private final long[] sortedNanos;
+
+  private Latencies(long[] sortedNanos) {
+    this.sortedNanos = sortedNanos;
+  }
+
   /// Counts while the guest runs; one thread at a time.
   static final class Counter {
     private long[] nanos = new long[1024];

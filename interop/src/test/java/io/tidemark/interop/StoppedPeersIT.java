@@ -37,9 +37,17 @@ class StoppedPeersIT {
 
   @TempDir Path folder;
   private @Nullable SmallFileSystem slow; // where a test has one
+
+  // Set where each test starts its daemon; null only where that failed.
+  @SuppressWarnings("NullAway.Init")
   private TidemarkProcess daemon;
+
+  @SuppressWarnings("NullAway.Init")
   private Virsh virsh;
+
+  @SuppressWarnings("NullAway.Init")
   private DomainBackups backups;
+
   private @Nullable ProvingGuest ending; // the guest, once it runs
 
   @BeforeEach

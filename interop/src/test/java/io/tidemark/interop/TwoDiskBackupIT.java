@@ -16,8 +16,10 @@ import java.util.Deque;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.SplittableRandom;
 import java.util.stream.Collectors;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
@@ -57,8 +59,10 @@ class TwoDiskBackupIT {
     Tool.require("nbdcopy");
     String disks =
         DISKS.stream().map(disk -> disk(disk, image(disk))).collect(Collectors.joining());
-    String xml = "<domain type='tidemark'><name>%s</name><devices>%s</devices></domain>";
-    Path file = Files.writeString(folder.resolve("domain.xml"), xml.formatted(DOMAIN, disks));
+    String xml =
+        "<domain type='tidemark'><name>%s</name><devices>%s</devices></domain>"
+            .formatted(DOMAIN, disks);
+    Path file = Files.writeString(folder.resolve("domain.xml"), xml);
     daemon = TidemarkProcess.daemon(folder.resolve("tidemark"));
     Virsh virsh = new Virsh(daemon);
     virsh.ok("define", file);
@@ -114,7 +118,7 @@ class TwoDiskBackupIT {
     Map<String, Path> files = named(place, ".qcow2");
     Request request = pull ? Request.pull(files) : Request.push(files);
     request = request.checkpoint("cp" + round);
-    Restored since = increment ? pick() : null;
+    @Nullable Restored since = increment ? pick() : null;
     if (since != null) {
       request = request.since(since.checkpoint());
     }
@@ -168,9 +172,7 @@ class TwoDiskBackupIT {
   }
 
   private static Path at(Map<String, Path> files, String disk) {
-    Path file = files.get(disk);
-    assertThat(file).as(disk).isNotNull();
-    return file;
+    return Objects.requireNonNull(files.get(disk), disk);
   }
 
   private void assertOneInstant(String what, Map<String, Path> raw, long notBefore, long notAfter)
