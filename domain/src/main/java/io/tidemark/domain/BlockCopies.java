@@ -371,7 +371,8 @@ final class BlockCopies {
       return disk.active().format();
     }
     if (destination.path().isEmpty()) {
-      return "raw";
+      throw ErrorCode.CONFIG_UNSUPPORTED.because(
+          "reused mirror destination format must be specified");
     }
     Path file = destination.path().get();
     if (domain.upkeep().fileStatus(file).stream()

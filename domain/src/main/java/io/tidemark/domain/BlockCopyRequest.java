@@ -33,8 +33,7 @@ final class BlockCopyRequest {
     }
     DiskElement element = new DiskElement(disk);
     if (disk.child("source").filter(source -> !source.attributes().isEmpty()).isEmpty()) {
-      throw new LibvirtException(
-          ErrorCode.NO_SOURCE, ErrorDomain.DOMAIN, "missing source information for device");
+      throw noSource();
     }
     checkType(type, disk.childOrNew("source"));
     XmlElement source = disk.childOrNew("source");
@@ -55,6 +54,9 @@ final class BlockCopyRequest {
     boolean device = type.equals("block");
     Optional<Storage> network = type.equals("network") ? StorageXml.read(disk) : Optional.empty();
     String file = source.attribute(device ? "dev" : "file");
+    if (network.isEmpty() && file.isEmpty()) {
+      throw noSource();
+    }
     Optional<String> format = Optional.of(element.format()).filter(text -> !text.isEmpty());
     if (format.isPresent()) {
       Definition.checkFormat(format.get(), "destination");
@@ -72,6 +74,11 @@ final class BlockCopyRequest {
         Flags.has(flags, Flags.COPY_TRANSIENT_JOB),
         tuning,
         disk.child("driver").flatMap(driver -> driver.child("metadata_cache")).orElse(null));
+  }
+
+  private static LibvirtException noSource() {
+    return new LibvirtException(
+        ErrorCode.NO_SOURCE, ErrorDomain.DOMAIN, "missing source information for device");
   }
 
   private static boolean backingEnds(XmlElement disk) {
@@ -116,10 +123,10 @@ final class BlockCopyRequest {
                 ErrorDomain.NONE, "parameter '%s' not supported".formatted(param.name()));
       }
     }
-    requireSigned(bandwidth);
     if (Long.bitCount(granularity) > 1) {
       throw ErrorCode.INVALID_ARG.because("granularity must be power of 2");
     }
+    requireSigned(bandwidth);
     if (granularity != 0
         && (granularity < MIN_GRANULARITY_BYTES || granularity > MAX_GRANULARITY_BYTES)) {
       throw ErrorCode.INTERNAL_ERROR.because(

@@ -125,6 +125,12 @@ final class DiskFacts {
           ErrorDomain.STORAGE,
           "cannot read header '%s': Invalid argument".formatted(file));
     }
+    if (offset < 0) {
+      throw new LibvirtException(
+          ErrorCode.SYSTEM_ERROR,
+          ErrorDomain.STORAGE,
+          "cannot seek into '%s': Invalid argument".formatted(file));
+    }
     ByteBuffer bytes = read(file, offset, size);
     if (bytes.remaining() < size) {
       throw ErrorCode.INVALID_ARG.because(
@@ -135,9 +141,6 @@ final class DiskFacts {
   }
 
   private ByteBuffer read(Path file, long offset, int size) throws LibvirtException {
-    if (offset < 0) {
-      return ByteBuffer.allocate(0);
-    }
     try {
       return context.images().peek(file, offset, size);
     } catch (DriverException e) {

@@ -346,7 +346,7 @@ final class ExternalSnapshot {
     Path file = fileOf(request);
     Optional<ImageService.FileStatus> status = domain.upkeep().fileStatus(file);
     if (status.isEmpty()) {
-      if (request.type().equals("block")) {
+      if (request.type().equals("block") && !reuse) {
         throw ErrorCode.OPERATION_UNSUPPORTED.because(
             "block device snapshot target '%s' doesn't exist".formatted(file));
       }
@@ -358,6 +358,13 @@ final class ExternalSnapshot {
       return;
     }
     boolean device = status.get().kind() == ImageService.FileKind.BLOCK_DEVICE;
+    boolean folder = status.get().kind() == ImageService.FileKind.DIRECTORY;
+    if (folder || device != request.type().equals("block")) {
+      throw ErrorCode.CONFIG_UNSUPPORTED.because(
+          ("mismatch between configured type for snapshot disk '%s' and the type of existing file"
+                  + " '%s'")
+              .formatted(request.name(), file));
+    }
     boolean empty =
         status.get().kind() == ImageService.FileKind.REGULAR && status.get().lengthBytes() == 0;
     if (!reuse && !device && !empty) {
@@ -365,7 +372,7 @@ final class ExternalSnapshot {
           "external snapshot file for disk %s already exists and is not a block device: %s"
               .formatted(request.name(), file));
     }
-    if (device || request.type().equals("block")) {
+    if (device) {
       throw ErrorCode.INTERNAL_ERROR.because(
           "'%s': a snapshot to a block device is not supported".formatted(file));
     }

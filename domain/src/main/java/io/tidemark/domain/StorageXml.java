@@ -3,6 +3,7 @@ package io.tidemark.domain;
 
 import io.tidemark.domain.spi.Storage;
 import java.util.Optional;
+import java.util.Set;
 
 /// `type` and `<source>` of a disk, backing store or mirror.
 ///
@@ -10,6 +11,14 @@ import java.util.Optional;
 /// and network with the protocol nbd.
 final class StorageXml {
   private static final int MAX_PORT = 65_535;
+
+  /// What libvirt 9.0 knows, whether or not it is handled here.
+  private static final Set<String> PROTOCOLS =
+      Set.of(
+          "nbd", "rbd", "sheepdog", "gluster", "iscsi", "http", "https", "ftp", "ftps", "tftp",
+          "ssh", "vxhs", "nfs");
+
+  private static final Set<String> TRANSPORTS = Set.of("tcp", "unix", "rdma");
 
   private StorageXml() {}
 
@@ -45,6 +54,15 @@ final class StorageXml {
 
   private static Storage.Nbd nbd(XmlElement source) throws LibvirtException {
     String protocol = source.attribute("protocol");
+    if (protocol.isEmpty()) {
+      throw ErrorCode.XML_ERROR.in(
+          ErrorDomain.XML, "Missing required attribute 'protocol' in element 'source'");
+    }
+    if (!PROTOCOLS.contains(protocol)) {
+      throw ErrorCode.XML_ERROR.in(
+          ErrorDomain.XML,
+          "Invalid value for attribute 'protocol' in element 'source': '%s'.".formatted(protocol));
+    }
     if (!protocol.equals("nbd")) {
       throw ErrorCode.CONFIG_UNSUPPORTED.because(
           "network disk protocol '%s' is not supported, only 'nbd' is".formatted(protocol));
@@ -53,7 +71,7 @@ final class StorageXml {
       throw ErrorCode.CONFIG_UNSUPPORTED.because("TLS of network disks is not supported");
     }
     if (source.children("host").size() != 1) {
-      throw ErrorCode.INTERNAL_ERROR.because("nbd accepts only one host");
+      throw ErrorCode.INTERNAL_ERROR.because("nbd protocol accepts only one host");
     }
     XmlElement host = source.childOrNew("host");
     String export = source.attribute("name");
@@ -63,7 +81,7 @@ final class StorageXml {
         String socket = host.attribute("socket");
         if (!socket.startsWith("/")) {
           throw ErrorCode.XML_ERROR.in(
-              ErrorDomain.DOMAIN, "missing socket for unix transport, an absolute path is wanted");
+              ErrorDomain.DOMAIN, "missing socket for unix transport");
         }
         yield new Storage.Nbd(Optional.of(DiskElement.path(socket)), "", 0, export);
       }
@@ -75,8 +93,11 @@ final class StorageXml {
             Optional.empty(), host.attribute("name"), port(host.attribute("port")), export);
       }
       default ->
-          throw ErrorCode.CONFIG_UNSUPPORTED.because(
-              "transport '%s' of an nbd disk is not supported".formatted(transport));
+          throw TRANSPORTS.contains(transport)
+              ? ErrorCode.CONFIG_UNSUPPORTED.because(
+                  "transport '%s' of an nbd disk is not supported".formatted(transport))
+              : ErrorCode.CONFIG_UNSUPPORTED.in(
+                  ErrorDomain.DOMAIN, "unknown protocol transport type '%s'".formatted(transport));
     };
   }
 
@@ -84,12 +105,15 @@ final class StorageXml {
     if (text.isEmpty()) {
       return Storage.Nbd.DEFAULT_PORT;
     }
-    int port = text.matches("[0-9]{1,5}") ? Integer.parseInt(text) : 0;
-    if (port < 1 || port > MAX_PORT) {
-      throw ErrorCode.XML_ERROR.in(
-          ErrorDomain.DOMAIN, "failed to parse port number '%s'".formatted(text));
+    if (!text.matches("[0-9]{1,9}")) {
+      throw ErrorCode.INVALID_ARG.in(
+          ErrorDomain.NONE, "failed to parse port number '%s'".formatted(text));
     }
-    return port;
+    int port = Integer.parseInt(text);
+    if (port > MAX_PORT) {
+      throw ErrorCode.INVALID_ARG.in(ErrorDomain.NONE, "port '%s' out of range".formatted(text));
+    }
+    return port == 0 ? Storage.Nbd.DEFAULT_PORT : port;
   }
 
   /// Makes an element name an image; what else its source holds stays, but for what names another.
