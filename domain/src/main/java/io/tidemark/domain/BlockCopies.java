@@ -170,7 +170,9 @@ final class BlockCopies {
     try {
       session
           .driver()
-          .addNode(new NodeSpec(top.nodeName(), top.storage(), top.format(), false, beneath));
+          .addNode(
+              new NodeSpec(top.nodeName(), top.storage(), top.format(), false, beneath)
+                  .by(disk.element().way()));
     } catch (DriverException e) {
       if (e.kind() != DriverException.Kind.IMAGE_BUSY || !standsOnActive(mirror, disk)) {
         throw DriverErrors.toClient("add the copy's image", e);

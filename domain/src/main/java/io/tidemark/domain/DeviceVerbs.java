@@ -151,7 +151,10 @@ public final class DeviceVerbs {
   private static DriveSpec specOf(LiveDisk disk) {
     boolean readOnly = disk.element().readOnly();
     return new DriveSpec(
-        disk.target(), disk.alias(), Layer.nodes(disk.layers(), readOnly), readOnly);
+        disk.target(),
+        disk.alias(),
+        Layer.nodes(disk.layers(), readOnly).by(disk.element().way()),
+        readOnly);
   }
 
   /// virDomainDetachDeviceFlags. Of the document only the target counts.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.domain;
 
+import io.tidemark.domain.spi.NodeSpec;
 import io.tidemark.domain.spi.Storage;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
@@ -88,6 +89,19 @@ final class DiskElement {
 
   boolean readOnly() {
     return element.child("readonly").isPresent();
+  }
+
+  /// How the images of the disk are reached: `cache='none'` and `'directsync'` go past the page
+  /// cache, `io='threads'` without a queue.
+  NodeSpec.Way way() {
+    XmlElement driver = element.child("driver").orElseGet(() -> new XmlElement("driver"));
+    String cache = driver.attribute("cache");
+    if (!cache.equals("none") && !cache.equals("directsync")) {
+      return NodeSpec.Way.CACHED;
+    }
+    return driver.attribute("io").equals("threads")
+        ? NodeSpec.Way.DIRECT
+        : NodeSpec.Way.DIRECT_QUEUED;
   }
 
   /// A disk that others write too is run without a cache, as libvirt does.

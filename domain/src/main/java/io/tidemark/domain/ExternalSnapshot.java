@@ -169,7 +169,8 @@ final class ExternalSnapshot {
           .driver()
           .addNode(
               new NodeSpec(
-                  layer.nodeName(), overlay.file(), layer.format(), readOnly, Optional.empty()));
+                      layer.nodeName(), overlay.file(), layer.format(), readOnly, Optional.empty())
+                  .by(overlay.disk().element().way()));
     } catch (DriverException e) {
       throw DriverErrors.toClient(
           "add the overlay of disk '%s'".formatted(overlay.disk().target()), e);

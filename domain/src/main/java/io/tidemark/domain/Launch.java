@@ -141,7 +141,7 @@ final class Launch {
             new DriveSpec(
                 disk.target(),
                 DiskNames.alias(disk.target(), disk.bus()),
-                Layer.nodes(List.of(layer), disk.readOnly()),
+                Layer.nodes(List.of(layer), disk.readOnly()).by(disk.way()),
                 disk.readOnly()));
       }
     }

@@ -156,7 +156,10 @@ final class Live {
         boolean readOnly = disk.element().readOnly();
         drives.add(
             new DriveSpec(
-                disk.target(), disk.alias(), Layer.nodes(disk.layers(), readOnly), readOnly));
+                disk.target(),
+                disk.alias(),
+                Layer.nodes(disk.layers(), readOnly).by(disk.element().way()),
+                readOnly));
       }
     }
     return new LaunchSpec(definition.name(), definition.uuid(), id, drives, state.isPaused());

@@ -167,7 +167,10 @@ record SnapshotXml(
       throw xmlError("unsupported disk snapshot type '%s'".formatted(type));
     }
     Optional<XmlElement> source =
-        element.child("source").filter(found -> found.attributes().values().stream().anyMatch(value -> !value.isEmpty()));
+        element
+            .child("source")
+            .filter(
+                found -> found.attributes().values().stream().anyMatch(value -> !value.isEmpty()));
     Optional<String> format =
         element.child("driver").map(driver -> driver.attribute("type")).filter(t -> !t.isEmpty());
     if (format.isPresent() && !Definition.isFormat(format.get())) {

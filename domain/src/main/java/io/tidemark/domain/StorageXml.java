@@ -15,8 +15,19 @@ final class StorageXml {
   /// What libvirt 9.0 knows, whether or not it is handled here.
   private static final Set<String> PROTOCOLS =
       Set.of(
-          "nbd", "rbd", "sheepdog", "gluster", "iscsi", "http", "https", "ftp", "ftps", "tftp",
-          "ssh", "vxhs", "nfs");
+          "nbd",
+          "rbd",
+          "sheepdog",
+          "gluster",
+          "iscsi",
+          "http",
+          "https",
+          "ftp",
+          "ftps",
+          "tftp",
+          "ssh",
+          "vxhs",
+          "nfs");
 
   private static final Set<String> TRANSPORTS = Set.of("tcp", "unix", "rdma");
 
@@ -80,17 +91,21 @@ final class StorageXml {
       case "unix" -> {
         String socket = host.attribute("socket");
         if (!socket.startsWith("/")) {
-          throw ErrorCode.XML_ERROR.in(
-              ErrorDomain.DOMAIN, "missing socket for unix transport");
+          throw ErrorCode.XML_ERROR.in(ErrorDomain.DOMAIN, "missing socket for unix transport");
         }
-        yield new Storage.Nbd(Optional.of(DiskElement.path(socket)), "", 0, export);
+        yield new Storage.Nbd(
+            Optional.of(DiskElement.path(socket)), "", 0, export, reconnect(source));
       }
       case "tcp" -> {
         if (host.attribute("name").isEmpty()) {
           throw ErrorCode.XML_ERROR.in(ErrorDomain.DOMAIN, "missing name for host");
         }
         yield new Storage.Nbd(
-            Optional.empty(), host.attribute("name"), port(host.attribute("port")), export);
+            Optional.empty(),
+            host.attribute("name"),
+            port(host.attribute("port")),
+            export,
+            reconnect(source));
       }
       default ->
           throw TRANSPORTS.contains(transport)
@@ -99,6 +114,21 @@ final class StorageXml {
               : ErrorCode.CONFIG_UNSUPPORTED.in(
                   ErrorDomain.DOMAIN, "unknown protocol transport type '%s'".formatted(transport));
     };
+  }
+
+  private static int reconnect(XmlElement source) throws LibvirtException {
+    Optional<XmlElement> reconnect = source.child("reconnect");
+    if (reconnect.isEmpty() || !reconnect.get().hasAttribute("delay")) {
+      return 0;
+    }
+    String delay = reconnect.get().attribute("delay");
+    if (!delay.matches("[0-9]{1,9}")) {
+      throw ErrorCode.XML_ERROR.in(
+          ErrorDomain.XML,
+          "Invalid value for attribute 'delay' in element 'reconnect': '%s'. Expected integer value"
+              .formatted(delay));
+    }
+    return Integer.parseInt(delay);
   }
 
   private static int port(String text) throws LibvirtException {
@@ -123,6 +153,7 @@ final class StorageXml {
       source.removeAttribute(attribute);
     }
     source.removeChildren("host");
+    source.removeChildren("reconnect");
     switch (storage) {
       case Storage.LocalFile(var file) -> {
         element.attribute("type", "file");
@@ -140,6 +171,9 @@ final class StorageXml {
           host.attribute("transport", "unix").attribute("socket", nbd.socket().get());
         } else {
           host.attribute("name", nbd.host()).attribute("port", nbd.port());
+        }
+        if (nbd.reconnectSeconds() > 0) {
+          source.add("reconnect").attribute("delay", nbd.reconnectSeconds());
         }
       }
     }

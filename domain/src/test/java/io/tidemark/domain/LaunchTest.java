@@ -3,14 +3,17 @@ package io.tidemark.domain;
 
 import static io.tidemark.domain.Daemon.disk;
 import static io.tidemark.domain.Daemon.xml;
+import static java.util.Objects.requireNonNull;
 import static org.assertj.core.api.Assertions.assertThat;
 
+import io.tidemark.domain.spi.NodeSpec;
 import java.util.List;
 import java.util.regex.MatchResult;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.Arguments;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /// Numbers of images, as libvirt 9.0.0 gave them for the same definitions.
@@ -67,5 +70,28 @@ class LaunchTest {
             .map((MatchResult found) -> found.group(1))
             .toList();
     assertThat(String.join(" ", numbers)).isEqualTo(wanted);
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "CACHED, ''",
+    "CACHED, cache='writethrough' io='threads'",
+    "DIRECT_QUEUED, cache='none'",
+    "DIRECT_QUEUED, cache='none' io='native'",
+    "DIRECT_QUEUED, cache='directsync' io='io_uring'",
+    "DIRECT, cache='none' io='threads'"
+  })
+  void reachesEveryImageOfADiskAsItsDriverElementSays(NodeSpec.Way wanted, String words)
+      throws LibvirtException {
+    Daemon daemon = new Daemon(Daemon.usualMachine());
+    String disk = disk("/img/a.qcow2", "qcow2", "vda").replace("<driver ", "<driver %s ");
+    Domain domain = daemon.domains.createXml(xml(disk.formatted(words)), 0, this);
+    NodeSpec top = daemon.running().spec.drives().getFirst().top();
+    assertThat(top.way()).isEqualTo(wanted);
+    assertThat(top.backing().orElseThrow().way()).isEqualTo(wanted);
+
+    domain.blockCopy("vda", "<disk><source file='/img/copy'/></disk>", List.of(), 0);
+    String copy = daemon.running().mirrors.getFirst().mirrorNode();
+    assertThat(requireNonNull(daemon.running().nodes.get(copy)).way()).isEqualTo(wanted);
   }
 }

@@ -19,7 +19,7 @@ class LayerTest {
             new Layer(2, new Storage.Device(Path.of("/dev/loop0")), "raw"),
             new Layer(
                 3, new Storage.Nbd(Optional.of(Path.of("/run/x y.sock")), "", 0, "ex/1"), "raw"),
-            new Layer(4, new Storage.Nbd(Optional.empty(), "::1", 10_810, ""), "raw"));
+            new Layer(4, new Storage.Nbd(Optional.empty(), "::1", 10_810, "", 30), "raw"));
     XmlElement disk = new XmlElement("disk");
     layers.forEach(layer -> disk.add(Layer.toXml(layer)));
     String written = Xml.write(disk);

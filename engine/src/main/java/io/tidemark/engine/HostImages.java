@@ -9,6 +9,7 @@ import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.util.HashMap;
 import java.util.Map;
 
 /// What to open for an image of the domain room.
@@ -19,8 +20,18 @@ final class HostImages {
     return switch (storage) {
       case Storage.LocalFile(Path file) -> of(file);
       case Storage.Device(Path device) -> device(device);
-      case Storage.Nbd nbd -> ImageSource.parse(nbd.location());
+      case Storage.Nbd nbd -> of(nbd);
     };
+  }
+
+  private static ImageSource of(Storage.Nbd nbd) throws BlockException {
+    ImageSource source = ImageSource.parse(nbd.location());
+    if (nbd.reconnectSeconds() == 0) {
+      return source;
+    }
+    Map<String, String> options = new HashMap<>(source.options());
+    options.put("file.reconnect-delay", String.valueOf(nbd.reconnectSeconds()));
+    return new ImageSource(source.text(), options);
   }
 
   /// A path whose kind the caller has looked at, or does not care for: a header may name a device.

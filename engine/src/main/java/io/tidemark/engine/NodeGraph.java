@@ -5,6 +5,7 @@ import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.Durability;
 import io.tidemark.block.FormatNode;
+import io.tidemark.block.HostAccess;
 import io.tidemark.block.ImageOpener;
 import io.tidemark.block.OpenOptions;
 import io.tidemark.domain.spi.DriverException;
@@ -221,7 +222,8 @@ final class NodeGraph {
     OpenOptions options =
         (spec.readOnly() ? OpenOptions.reading() : OpenOptions.readWrite())
             .withRunDir(logDir)
-            .with(durability(spec.worth()));
+            .with(durability(spec.worth()))
+            .with(access(spec.way()));
     if (backing.isPresent() && spec.format().equals("raw")) {
       throw DriverErrors.generic(
           "node "
@@ -252,6 +254,14 @@ final class NodeGraph {
       case DISK -> Durability.ACKNOWLEDGED;
       case ONCE_FLUSHED -> Durability.FLUSHED;
       case NONE -> Durability.UNSAFE;
+    };
+  }
+
+  private static HostAccess access(NodeSpec.Way way) {
+    return switch (way) {
+      case CACHED -> HostAccess.CACHED;
+      case DIRECT -> HostAccess.DIRECT;
+      case DIRECT_QUEUED -> HostAccess.DIRECT_QUEUED;
     };
   }
 

@@ -5,15 +5,23 @@ import static io.tidemark.engine.Rig.base;
 import static io.tidemark.engine.Rig.node;
 import static io.tidemark.engine.Rig.refuses;
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
+import io.tidemark.block.FormatNode;
 import io.tidemark.domain.spi.DriverException.Kind;
 import io.tidemark.domain.spi.NodeSpec;
 import io.tidemark.domain.spi.Storage;
+import io.tidemark.nbd.Export;
+import io.tidemark.nbd.ExportServer;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Duration;
+import java.util.List;
 import java.util.Optional;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -116,5 +124,54 @@ class NodeGraphTest {
         Kind.GENERIC,
         "is raw and has no backing file");
     refuses(() -> graph.get("none"), Kind.NOT_FOUND, "node none is not there");
+  }
+
+  @Test
+  void reachesFilesPastThePageCacheWhereASpecSaysSo() throws IOException {
+    Path image = rig.create("direct.raw", "raw");
+    NodeSpec spec = node("direct", image, "raw");
+    assertThat(graph.add(spec).format().file().queues()).isFalse();
+    graph.remove("direct");
+
+    FormatNode node = graph.add(spec.by(NodeSpec.Way.DIRECT_QUEUED)).format();
+    assumeTrue(node.file().queues(), "the file system has no O_DIRECT");
+    node.write(65536, ByteBuffer.wrap(Rig.bytes(1000, 1)));
+    graph.remove("direct");
+    assertThat(rig.content(image, "raw").read(65536, 1000)).isEqualTo(Rig.bytes(1000, 1));
+
+    assertThat(graph.add(spec.by(NodeSpec.Way.DIRECT)).format().file().queues()).isFalse();
+  }
+
+  @Test
+  void requestsOfANetworkImageWaitForItsServerAsLongAsTheSpecSays() throws Exception {
+    Path socket = dir.resolve("server.sock");
+    try (FormatNode served = rig.open(rig.create("served.raw", "raw"), "raw")) {
+      ExportServer server = serve(served, socket);
+      var storage = new Storage.Nbd(Optional.of(socket), "", 0, "e", 30);
+      FormatNode node =
+          graph.add(new NodeSpec("net", storage, "raw", true, Optional.empty())).format();
+      server.close(Duration.ofSeconds(1));
+      var answered = new CompletableFuture<Boolean>();
+      Thread.ofPlatform()
+          .start(() -> {
+            try {
+              node.read(0, ByteBuffer.allocate(4096));
+              answered.complete(true);
+            } catch (IOException e) {
+              answered.completeExceptionally(e);
+            }
+          });
+      Files.deleteIfExists(socket);
+      ExportServer again = serve(served, socket);
+      assertThat(answered.get(30, TimeUnit.SECONDS)).isTrue();
+      again.close(Duration.ofSeconds(1));
+    }
+  }
+
+  private static ExportServer serve(FormatNode node, Path socket) throws IOException {
+    var server = new ExportServer();
+    server.addExport(new Export("e", node, "", true, List.of()));
+    server.listen(socket);
+    return server;
   }
 }

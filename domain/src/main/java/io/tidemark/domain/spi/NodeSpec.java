@@ -17,13 +17,25 @@ import java.util.Optional;
 /// @param backing the node beneath: added with this one, or already there under that name; absent:
 ///   the chain ends here, whatever the image's header says
 /// @param worth what is to become of its content when the driver dies
+/// @param way how its host file is reached
 public record NodeSpec(
     String name,
     Storage storage,
     String format,
     boolean readOnly,
     Optional<NodeSpec> backing,
-    Worth worth) {
+    Worth worth,
+    Way way) {
+  /// How a host file is reached (QEMU: `cache.direct`, `aio`).
+  public enum Way {
+    /// By the page cache.
+    CACHED,
+    /// Past it, one request of a thread at a time.
+    DIRECT,
+    /// Past it, several requests of a thread at a time.
+    DIRECT_QUEUED
+  }
+
   /// What an image's content is worth after the death of the driver, or of the host.
   public enum Worth {
     /// A guest's disk: what was acknowledged is there after the death of the driver, what was
@@ -34,6 +46,23 @@ public record NodeSpec(
     ONCE_FLUSHED,
     /// Nothing: it is not flushed either (QEMU: `cache.no-flush`).
     NONE
+  }
+
+  /// By the page cache.
+  public NodeSpec(
+      String name,
+      Storage storage,
+      String format,
+      boolean readOnly,
+      Optional<NodeSpec> backing,
+      Worth worth) {
+    this(name, storage, format, readOnly, backing, worth, Way.CACHED);
+  }
+
+  /// This and the chain beneath, reached by another way.
+  public NodeSpec by(Way other) {
+    return new NodeSpec(
+        name, storage, format, readOnly, backing.map(node -> node.by(other)), worth, other);
   }
 
   /// Of a guest's disk.

@@ -44,9 +44,16 @@ public sealed interface Storage {
   ///
   /// @param socket of a server on this host; absent: by host and port
   /// @param export may be empty
-  record Nbd(Optional<Path> socket, String host, int port, String export) implements Storage {
+  /// @param reconnectSeconds how long requests wait for a server that went away; 0: not at all
+  record Nbd(Optional<Path> socket, String host, int port, String export, int reconnectSeconds)
+      implements Storage {
     /// The protocol's registered port.
     public static final int DEFAULT_PORT = 10809;
+
+    /// Whose requests fail when the server goes away.
+    public Nbd(Optional<Path> socket, String host, int port, String export) {
+      this(socket, host, port, export, 0);
+    }
 
     /// Spec: NBD URI specification.
     @Override
