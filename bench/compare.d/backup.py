@@ -21,6 +21,7 @@ PEER = "libvirt + QEMU"
 PEER_URI = os.environ.get("TIDEMARK_BENCH_LIBVIRT", "qemu:///system")
 INCREMENTS = {"increment, 0.1 %": 0.001, "increment, 1 %": 0.01, "increment, 10 %": 0.1}
 FULL = "full"
+MOST_SECONDS = 900  # of one backup; then the row fails
 
 
 def _domain(kind, name, image):
@@ -74,7 +75,7 @@ def _back_up(virsh, name, setting, since, checkpoint):
     backup.write_text("<domainbackup>" + (f"<incremental>{since}</incremental>" if since else "")
                       + f"<disks><disk name='vda' type='file'><target file='{target}'/></disk></disks></domainbackup>")
     moment.write_text(f"<domaincheckpoint><name>{checkpoint}</name></domaincheckpoint>")
-    events = subprocess.Popen([*virsh, "event", name, "--event", "job-completed"], stdout=subprocess.PIPE, text=True)
+    events = subprocess.Popen([*virsh, "event", name, "--event", "job-completed", "--timeout", str(MOST_SECONDS)], stdout=subprocess.PIPE, text=True)
     try:
         time.sleep(0.5)  # it listens
         begun = time.monotonic()

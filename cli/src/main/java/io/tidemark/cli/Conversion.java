@@ -3,6 +3,7 @@ package io.tidemark.cli;
 
 import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
+import io.tidemark.block.CopyBuffer;
 import io.tidemark.block.Extent;
 import io.tidemark.block.FormatNode;
 import io.tidemark.block.ZeroMode;
@@ -28,8 +29,11 @@ import org.jspecify.annotations.Nullable;
 /// channel would close beneath them), and the failure is thrown; the target then holds any part of
 /// the data.
 final class Conversion {
-  /// Bytes of one piece. Two workers' pieces fit the caches of a small machine.
-  static final int PIECE = 1 << 20;
+  /// Bytes of one piece, where neither a larger cluster nor longer zeroes are to be seen in one.
+  static final int PIECE = CopyBuffer.BYTES;
+
+  /// Most bytes of a piece for the sake of zeroes that are looked for.
+  private static final int MOST_FOR_ZEROES = 1 << 20;
 
   /// Bytes of data that one look at the state goes forward.
   private static final long LOOK = 64L << 20;
@@ -88,6 +92,7 @@ final class Conversion {
   private final Pace pace;
   private final Consumer<String> warnings;
   private final int unit; // pieces begin and end at its multiples
+  private final int whole; // bytes of a piece that nothing cuts short
 
   private final ReentrantLock taking = new ReentrantLock();
   // Guarded by taking:
@@ -120,6 +125,7 @@ final class Conversion {
         plan.compressed && target instanceof FormatNode format
             ? Math.toIntExact(format.clusterSize())
             : 1;
+    this.whole = Math.max(Math.max(PIECE, unit), Math.min(plan.sparse, MOST_FOR_ZEROES));
   }
 
   /// As fast as it goes, and without a place for warnings.
@@ -130,7 +136,7 @@ final class Conversion {
   /// Runs to the end. No worker lives on when this returns or throws.
   void run() throws BlockException {
     List<Thread> threads = new ArrayList<>();
-    long pieces = source.size() / PIECE + 1;
+    long pieces = source.size() / whole + 1;
     for (int i = 1; i < Math.min(plan.workers, pieces); i++) {
       threads.add(Thread.ofPlatform().name("convert-" + i).daemon().start(this::work));
     }
@@ -167,7 +173,7 @@ final class Conversion {
       ByteBuffer buffer = null;
       for (Piece piece = next(); piece != null; piece = next()) {
         if (buffer == null) {
-          buffer = ByteBuffer.allocateDirect(Math.max(PIECE, unit));
+          buffer = ByteBuffer.allocateDirect(whole);
         }
         pace.take(piece.length);
         copy(piece, buffer.clear().limit(piece.length));
@@ -229,7 +235,6 @@ final class Conversion {
 
   /// @param dataEnd where the data ends that begins at `position`
   private Piece take(long dataEnd) {
-    long whole = Math.max(PIECE, unit);
     // Later pieces begin at multiples of a whole one.
     long end = Math.min(dataEnd, position + whole - position % whole);
     if (!end(end) && end % unit != 0) {
@@ -260,7 +265,7 @@ final class Conversion {
         throw e;
       }
       warnings.accept("error while looking at offset " + offset + ": " + e.getMessage());
-      long length = Math.min(PIECE, source.size() - offset);
+      long length = Math.min(whole, source.size() - offset);
       return new Extent(offset, length, Extent.State.DATA, -1, false);
     }
   }

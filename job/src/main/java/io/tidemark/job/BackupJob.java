@@ -4,6 +4,7 @@ package io.tidemark.job;
 import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.ByteRange;
+import io.tidemark.block.CopyBuffer;
 import io.tidemark.block.DirtyBitmap;
 import io.tidemark.block.WriteBehind;
 import io.tidemark.block.ZeroMode;
@@ -175,7 +176,7 @@ public final class BackupJob extends InstantJob {
 
   private void work(FrozenView frozen) {
     try {
-      ByteBuffer buffer = ByteBuffer.allocateDirect(FrozenView.STEP_BYTES);
+      ByteBuffer buffer = CopyBuffer.make();
       ByteRange range = claim(frozen);
       while (range != null) {
         copy(frozen, range, buffer);

@@ -4,6 +4,7 @@ package io.tidemark.job;
 import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.ByteRange;
+import io.tidemark.block.CopyBuffer;
 import io.tidemark.block.DirtyBitmap;
 import io.tidemark.block.Drive;
 import io.tidemark.block.Extent;
@@ -47,7 +48,7 @@ import java.util.function.Consumer;
 /// the view is worthless; guest writes go on as if it were not there.
 final class FrozenView implements WriteFilter {
   /// Most bytes that one step reads while it holds granules.
-  static final int STEP_BYTES = 1 << 20;
+  static final int STEP_BYTES = CopyBuffer.BYTES;
 
   /// Bytes that one step of [#read] reads before it looks at what was saved meanwhile.
   private static final int READ_BYTES = 1 << 20;
@@ -221,7 +222,7 @@ final class FrozenView implements WriteFilter {
     }
     scratchUsed = true;
     ByteBuffer pooled = buffers.poll();
-    ByteBuffer buffer = pooled == null ? ByteBuffer.allocateDirect(STEP_BYTES) : pooled;
+    ByteBuffer buffer = pooled == null ? CopyBuffer.make() : pooled;
     try {
       buffer.clear().limit((int) length);
       source.root().read(from, buffer);

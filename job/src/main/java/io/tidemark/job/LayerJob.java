@@ -4,6 +4,7 @@ package io.tidemark.job;
 import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.ByteRange;
+import io.tidemark.block.CopyBuffer;
 import io.tidemark.block.Drive;
 import io.tidemark.block.Extent;
 import io.tidemark.block.WriteBehind;
@@ -36,7 +37,7 @@ abstract class LayerJob extends Job {
   private static final long SCAN_BYTES = 16L << 20;
 
   /// Most bytes of data of one step, and of the buffer.
-  private static final int STEP_BYTES = 1 << 20;
+  private static final int STEP_BYTES = CopyBuffer.BYTES;
 
   /// Most bytes of zeroes of one step.
   private static final long ZERO_STEP_BYTES = 16L << 20;
@@ -129,7 +130,7 @@ abstract class LayerJob extends Job {
   }
 
   private void moveAll() throws BlockException {
-    ByteBuffer buffer = ByteBuffer.allocateDirect(STEP_BYTES);
+    ByteBuffer buffer = CopyBuffer.make();
     var behind = new WriteBehind(target());
     long end = length();
     for (long at = 0; at < end; ) {
