@@ -1,22 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.block;
 
-import io.tidemark.linux.Errno;
 import io.tidemark.linux.FileStatus;
-import io.tidemark.linux.LinuxException;
 import io.tidemark.linux.LinuxFile;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.ClosedChannelException;
 import java.nio.channels.FileChannel;
 import java.nio.file.Files;
-import java.nio.file.LinkOption;
 import java.nio.file.OpenOption;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
-import java.util.Map;
 import java.util.Objects;
-import java.util.OptionalLong;
 import java.util.Set;
 import java.util.concurrent.atomic.AtomicLong;
 import org.jspecify.annotations.Nullable;
@@ -41,10 +36,6 @@ import org.jspecify.annotations.Nullable;
 /// more, for what writes. Its locks stay with the first descriptor. Opened for writing and reopened
 /// read-only it keeps what it has, and refuses to write.
 public final class FileNode implements BlockNode {
-  private static final int S_IFMT = 0170000;
-  private static final int S_IFREG = 0100000;
-  private static final int S_IFBLK = 0060000;
-
   private final Path path;
   private final String name;
   private final boolean device;
@@ -62,19 +53,16 @@ public final class FileNode implements BlockNode {
   private volatile boolean readOnly;
 
   /// The way to write while a node that was opened read-only is writable; else null.
-  private volatile @Nullable Writing writing;
+  private volatile @Nullable FileWriting writing;
 
   private final Gate changes = new Gate(); // requests that change the file
   private volatile long size;
-  private final Identity identity;
+  private final FileIdentity identity;
 
   /// The descriptor for holes, space and locks; null until needed when the node takes no locks.
   private volatile @Nullable LinuxFile extra;
 
-  // Learnt from the first refusal, so that later requests do not ask in vain.
-  private volatile boolean cannotPunch;
-  private volatile boolean cannotZero;
-  private volatile boolean cannotStart;
+  private final FileSpace space;
 
   private final Object flushing = new Object();
   private final AtomicLong flushesAsked = new AtomicLong();
@@ -86,7 +74,7 @@ public final class FileNode implements BlockNode {
   private FileNode(
       Path path,
       OpenOptions options,
-      Identity identity,
+      FileIdentity identity,
       FileChannel channel,
       @Nullable LinuxFile extra)
       throws IOException {
@@ -99,6 +87,7 @@ public final class FileNode implements BlockNode {
     this.locks = extra != null;
     this.identity = identity;
     this.device = identity.device();
+    this.space = new FileSpace(device, this::extra, this::writeDescriptor);
     this.channel = channel;
     this.extra = extra;
     this.size = channel.size();
@@ -133,7 +122,7 @@ public final class FileNode implements BlockNode {
   /// @throws UnsupportedImageException when it is neither a regular file nor a block device
   public static FileNode open(Path path, OpenOptions options) throws BlockException {
     try {
-      Identity identity = Identity.of(path);
+      FileIdentity identity = FileIdentity.of(path);
       if (!options.lock()) {
         // Without locks nothing but the JDK is needed to begin with.
         FileChannel channel = FileChannel.open(path, channelAccess(options.readOnly()));
@@ -166,7 +155,7 @@ public final class FileNode implements BlockNode {
       throws IOException {
     try {
       ImageLocks.take(path, extra, options.readOnly());
-      Identity identity = Identity.of(extra.reopenPath());
+      FileIdentity identity = FileIdentity.of(extra.reopenPath());
       FileChannel channel = FileChannel.open(extra.reopenPath(), channelAccess(options.readOnly()));
       return opened(path, options, identity, channel, extra);
     } catch (IOException | RuntimeException e) {
@@ -178,7 +167,7 @@ public final class FileNode implements BlockNode {
   private static FileNode opened(
       Path path,
       OpenOptions options,
-      Identity identity,
+      FileIdentity identity,
       FileChannel channel,
       @Nullable LinuxFile extra)
       throws IOException {
@@ -190,7 +179,7 @@ public final class FileNode implements BlockNode {
     }
   }
 
-  private static void closeAfter(Exception failure, AutoCloseable open) {
+  static void closeAfter(Exception failure, AutoCloseable open) {
     try {
       open.close();
     } catch (Exception e) {
@@ -202,32 +191,10 @@ public final class FileNode implements BlockNode {
     return readOnly ? LinuxFile.Access.READ : LinuxFile.Access.READ_WRITE;
   }
 
-  private static Set<OpenOption> channelAccess(boolean readOnly) {
+  static Set<OpenOption> channelAccess(boolean readOnly) {
     return readOnly
         ? Set.of(StandardOpenOption.READ)
         : Set.of(StandardOpenOption.READ, StandardOpenOption.WRITE);
-  }
-
-  /// Which file it is, and of what kind.
-  record Identity(long container, long inode, boolean device) {
-    /// Refuses what is neither a regular file nor a block device. Asked before opening, because
-    /// opening a pipe would wait for its other end.
-    static Identity of(Path path) throws IOException {
-      Map<String, Object> attributes =
-          Files.readAttributes(path, "unix:mode,dev,ino", new LinkOption[0]);
-      int type = attributes.get("mode") instanceof Integer mode ? mode & S_IFMT : 0;
-      if (type != S_IFREG && type != S_IFBLK) {
-        throw new UnsupportedImageException(
-            path
-                + ": neither a regular file nor a block device (file type 0"
-                + Integer.toOctalString(type)
-                + ")");
-      }
-      return new Identity(
-          attributes.get("dev") instanceof Long dev ? dev : -1,
-          attributes.get("ino") instanceof Long inode ? inode : -1,
-          type == S_IFBLK);
-    }
   }
 
   /// The file's path.
@@ -325,7 +292,7 @@ public final class FileNode implements BlockNode {
   }
 
   private @Nullable DirectFile directWriter() {
-    Writing added = writing;
+    FileWriting added = writing;
     return added == null ? direct : added.direct();
   }
 
@@ -355,10 +322,10 @@ public final class FileNode implements BlockNode {
       if (length == 0) {
         return;
       }
-      if (mode == ZeroMode.MAY_UNMAP && inBlocks(offset, length, this::punch)) {
+      if (mode == ZeroMode.MAY_UNMAP && inBlocks(offset, length, space::punch)) {
         return;
       }
-      if (inBlocks(offset, length, this::zeroRange)) {
+      if (inBlocks(offset, length, space::zeroRange)) {
         return;
       }
       long end = offset + length;
@@ -381,7 +348,7 @@ public final class FileNode implements BlockNode {
     try {
       checkWritable();
       check(offset, length);
-      boolean _ = inBlocks(offset, length, this::punch);
+      boolean _ = inBlocks(offset, length, space::punch);
     } catch (IOException e) {
       throw HostErrors.of(place("discard", offset), e);
     } finally {
@@ -396,47 +363,11 @@ public final class FileNode implements BlockNode {
     if (past == null) {
       return change.run(offset, length);
     }
-    if ((cannotPunch && cannotZero) || !past.zero(offset, length, change)) {
+    if (!space.changes() || !past.zero(offset, length, change)) {
       return false;
     }
     keepSize(past, offset + length);
     return true;
-  }
-
-  /// @return false when the file system or device cannot, and nothing changed
-  private boolean punch(long offset, long length) throws IOException {
-    if (cannotPunch) {
-      return false;
-    }
-    try {
-      writeDescriptor().punchHole(offset, length);
-      return true;
-    } catch (LinuxException e) {
-      cannotPunch |= e.unsupported();
-      return refused(e);
-    }
-  }
-
-  private boolean zeroRange(long offset, long length) throws IOException {
-    if (cannotZero) {
-      return false;
-    }
-    try {
-      writeDescriptor().zeroRange(offset, length);
-      return true;
-    } catch (LinuxException e) {
-      cannotZero |= e.unsupported();
-      return refused(e);
-    }
-  }
-
-  /// False for what may be done another way: an unknown call, or a range that a device does not
-  /// take because it is not aligned to its blocks.
-  private boolean refused(LinuxException e) throws LinuxException {
-    if (e.unsupported() || (device && e.errno() == Errno.EINVAL)) {
-      return false;
-    }
-    throw e;
   }
 
   /// After a change past the page cache that ends at `end`: where that is in a last block that is
@@ -451,44 +382,13 @@ public final class FileNode implements BlockNode {
   }
 
   private FileChannel writeChannel() {
-    Writing added = writing;
+    FileWriting added = writing;
     return added == null ? channel : added.channel();
   }
 
   private LinuxFile writeDescriptor() throws IOException {
-    Writing added = writing;
+    FileWriting added = writing;
     return added == null ? extra() : added.descriptor();
-  }
-
-  /// What a node that was opened read-only writes by.
-  private record Writing(LinuxFile descriptor, FileChannel channel, @Nullable DirectFile direct) {
-    static Writing to(LinuxFile reader, Direct opener) throws IOException {
-      LinuxFile descriptor = LinuxFile.open(reader.reopenPath(), LinuxFile.Access.READ_WRITE);
-      DirectFile direct = null;
-      try {
-        direct = opener.open(descriptor);
-        return new Writing(
-            descriptor, FileChannel.open(descriptor.reopenPath(), channelAccess(false)), direct);
-      } catch (IOException | RuntimeException e) {
-        if (direct != null) {
-          closeAfter(e, direct);
-        }
-        closeAfter(e, descriptor);
-        throw e;
-      }
-    }
-
-    void close() throws IOException {
-      try (descriptor;
-          direct) {
-        channel.close();
-      }
-    }
-  }
-
-  /// Opens a file past the page cache, or does not.
-  private interface Direct {
-    @Nullable DirectFile open(LinuxFile open) throws IOException;
   }
 
   /// Changes the locks first when writing begins, and last when it ends.
@@ -519,7 +419,7 @@ public final class FileNode implements BlockNode {
     try {
       size = channel.size();
       if (openedReadOnly) {
-        writing = Writing.to(extra(), open -> direct == null ? null : pastCache(open, false));
+        writing = FileWriting.to(extra(), open -> direct == null ? null : pastCache(open, false));
       }
       readOnly = false;
     } catch (IOException | RuntimeException e) {
@@ -532,7 +432,7 @@ public final class FileNode implements BlockNode {
     flush();
     synchronized (flushing) { // no flush uses what is closed here
       readOnly = true;
-      Writing added = writing;
+      FileWriting added = writing;
       writing = null;
       if (added != null) {
         added.close();
@@ -597,19 +497,14 @@ public final class FileNode implements BlockNode {
   /// the kernel keeps what it learns for the next sync.
   @Override
   public void startWriteBack() throws BlockException {
-    if (cannotStart || unsynced || direct != null) {
+    if (unsynced || direct != null) {
       return;
     }
     int ticket = changes.enter();
     try {
       if (!readOnly) {
-        writeDescriptor().startWriteBack();
+        space.startWriteBack();
       }
-    } catch (LinuxException e) {
-      if (!e.unsupported() && e.errno() != Errno.EINVAL && e.errno() != Errno.ESPIPE) {
-        throw HostErrors.of(name + ": write back", e);
-      }
-      cannotStart = true;
     } catch (IOException e) {
       throw HostErrors.of(name + ": write back", e);
     } finally {
@@ -624,7 +519,7 @@ public final class FileNode implements BlockNode {
     for (long at = offset; at < end; ) {
       Extent extent;
       try {
-        extent = extentAt(at, end);
+        extent = space.extentAt(at, end);
       } catch (IOException e) {
         throw HostErrors.of(place("seek", at), e);
       }
@@ -633,30 +528,6 @@ public final class FileNode implements BlockNode {
       }
       at = extent.end();
     }
-  }
-
-  /// Holes are zeroes with a place; a file system that does not tell has data everywhere.
-  private Extent extentAt(long at, long end) throws IOException {
-    var state = Extent.State.DATA;
-    long until = end;
-    if (!device) {
-      try {
-        OptionalLong data = extra().seekData(at);
-        if (data.isEmpty() || data.getAsLong() > at) {
-          state = Extent.State.ZERO;
-          until = data.orElse(end);
-        } else {
-          // A hole that starts right here was made since; the next look will find it.
-          until = Math.max(at + 1, extra().seekHole(at).orElse(end));
-        }
-      } catch (LinuxException e) {
-        if (!e.unsupported() && e.errno() != Errno.EINVAL) {
-          throw e;
-        }
-      }
-    }
-    until = Math.min(until, end);
-    return new Extent(at, until - at, state, at, false);
   }
 
   @Override
@@ -696,7 +567,7 @@ public final class FileNode implements BlockNode {
     // The channel first: nothing is written once the locks are gone.
     try {
       try {
-        Writing added = writing;
+        FileWriting added = writing;
         if (added != null) {
           added.close();
         }

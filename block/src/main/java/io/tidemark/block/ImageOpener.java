@@ -91,7 +91,7 @@ public final class ImageOpener {
   public String probe(Path path) throws BlockException {
     ByteBuffer head = ByteBuffer.allocate(PROBE_BYTES);
     try {
-      FileNode.Identity.of(path);
+      FileIdentity.of(path);
       try (FileChannel channel = FileChannel.open(path, StandardOpenOption.READ)) {
         int at = 0;
         while (head.hasRemaining()) {
