@@ -30,13 +30,21 @@ final class BackupPlan {
   private final Session session;
   private final Live live;
   private final BackupXml xml;
+  private final Optional<String> checkpoint;
 
-  BackupPlan(DomainLife domain, DomainContext context, Session session, BackupXml xml) {
+  /// @param checkpoint the name of the one that is made at the same instant
+  BackupPlan(
+      DomainLife domain,
+      DomainContext context,
+      Session session,
+      BackupXml xml,
+      Optional<String> checkpoint) {
     this.domain = domain;
     this.context = context;
     this.session = session;
     this.live = session.live();
     this.xml = xml;
+    this.checkpoint = checkpoint;
   }
 
   /// A disk that is to be backed up.
@@ -65,13 +73,17 @@ final class BackupPlan {
     if (xml.server().isPresent()) {
       xml.server().get().requirePort();
     }
+    // A backup that is refused for what follows has used its indexes up, as with libvirt.
+    List<Integer> indexes = new ArrayList<>();
     for (Wanted one : wanted) {
-      checkDisk(one);
+      checkFree(one.disk());
+      indexes.add(live.takeIndex());
+      checkIncrement(one);
     }
     List<BackupJob.Disk> disks = new ArrayList<>();
     Set<Path> files = new HashSet<>();
-    for (Wanted one : wanted) {
-      disks.add(place(one, reuse, files));
+    for (int i = 0; i < wanted.size(); i++) {
+      disks.add(place(wanted.get(i), indexes.get(i), reuse, files));
     }
     return new BackupJob(
         context.environment().clock().instant(),
@@ -152,18 +164,23 @@ final class BackupPlan {
     return disk.active().file() + "." + suffix;
   }
 
-  private void checkDisk(Wanted wanted) throws LibvirtException {
-    LiveDisk disk = wanted.disk();
+  private static void checkFree(LiveDisk disk) throws LibvirtException {
     BlockJobs.checkSupported(disk);
     if (disk.job() != null) {
       throw ErrorCode.INTERNAL_ERROR.because(
           "disk '%s' has a blockjob assigned".formatted(disk.target()));
     }
+  }
+
+  private void checkIncrement(Wanted wanted) throws LibvirtException {
     if (wanted.incremental().isEmpty()) {
       return;
     }
+    LiveDisk disk = wanted.disk();
     String name = wanted.incremental().get();
-    if (domain.checkpoints().tree().find(name).isEmpty()) {
+    // The one to come is there already, but not its bitmap.
+    boolean known = checkpoint.equals(wanted.incremental());
+    if (!known && domain.checkpoints().tree().find(name).isEmpty()) {
       throw ErrorCode.NO_DOMAIN_CHECKPOINT.because(
           "Checkpoint '%s' for incremental backup of disk '%s' not found"
               .formatted(name, disk.target()));
@@ -185,7 +202,7 @@ final class BackupPlan {
   }
 
   /// Where a disk's bytes go.
-  private BackupJob.Disk place(Wanted wanted, boolean reuse, Set<Path> files)
+  private BackupJob.Disk place(Wanted wanted, int index, boolean reuse, Set<Path> files)
       throws LibvirtException {
     LiveDisk disk = wanted.disk();
     String file =
@@ -214,7 +231,7 @@ final class BackupPlan {
     }
     Path written = ours && !xml.pull() ? partialName(path) : path;
     Storage storage = device ? new Storage.Device(written) : new Storage.LocalFile(written);
-    Layer node = new Layer(live.takeIndex(), storage, wanted.format());
+    Layer node = new Layer(index, storage, wanted.format());
     return new BackupJob.Disk(
         disk.target(),
         "backup-%s-%s".formatted(disk.target(), node.nodeName()),

@@ -75,7 +75,9 @@ final class Backups {
     String suffix =
         made.map(CheckpointDocument::name)
             .orElse(String.valueOf(context.environment().clock().instant().getEpochSecond()));
-    BackupJob job = new BackupPlan(domain, context, session, xml).job(suffix, reuse);
+    BackupJob job =
+        new BackupPlan(domain, context, session, xml, made.map(CheckpointDocument::name))
+            .job(suffix, reuse);
     live.backup(job);
     if (made.isPresent()) {
       live.pendingCheckpoint(

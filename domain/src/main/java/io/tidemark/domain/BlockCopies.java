@@ -20,6 +20,9 @@ final class BlockCopies {
   /// Most bytes in flight that a job can be given; one with more fails.
   private static final long MAX_BUFFER_BYTES = 1L << 40;
 
+  private static final long MIN_GRANULARITY_BYTES = 512;
+  private static final long MAX_GRANULARITY_BYTES = 64 << 20;
+
   /// Most MiB/s that fit bytes/s.
   static final long MAX_MIB_PER_SECOND = Long.MAX_VALUE >> 20;
 
@@ -58,13 +61,14 @@ final class BlockCopies {
   /// @param bufferBytes 0: the default
   record Tuning(
       long bandwidthBytesPerSecond,
-      int granularityBytes,
+      long granularityBytes,
       long bufferBytes,
       boolean synchronousWrites) {}
 
   void start(Session session, String diskName, Request request) throws LibvirtException {
     Live live = session.live();
     LiveDisk disk = live.disk(diskName);
+    Storage destination = destination(request);
     BlockJobs.checkSupported(disk);
     BlockJobs.checkIdle(disk, live);
     if (domain.persistentDefinition().isPresent() && !request.transientJob()) {
@@ -75,7 +79,6 @@ final class BlockCopies {
           "failed to update capacity data for block node of empty drive '%s'"
               .formatted(disk.target()));
     }
-    Storage destination = destination(request);
     if (request.backing().filter(chain -> !chain.isEmpty()).isPresent() && !request.shallow()) {
       throw ErrorCode.INVALID_ARG.because(
           "backingStore of mirror without VIR_DOMAIN_BLOCK_COPY_SHALLOW doesn't make sense");
@@ -91,6 +94,7 @@ final class BlockCopies {
       checkUnused(live, destination.path().get());
     }
     String format = formatOf(request, disk, destination);
+    Definition.checkFormat(format, "destination");
     if (destination instanceof Storage.Nbd && !format.equals("raw")) {
       throw ErrorCode.INTERNAL_ERROR.because(
           "a copy over the network in format '%s' is not supported, only 'raw' is"
@@ -181,6 +185,7 @@ final class BlockCopies {
     }
     boolean begun = false;
     try {
+      checkGranularity(plan.request().tuning().granularityBytes());
       boolean fits = fits(session, disk, plan, top.nodeName());
       domain
           .jobs()
@@ -225,6 +230,14 @@ final class BlockCopies {
     job.refusePivot("what the copy stands on is in use: Failed to get shared \"write\" lock");
   }
 
+  private static void checkGranularity(long bytes) throws LibvirtException {
+    if (bytes != 0 && (bytes < MIN_GRANULARITY_BYTES || bytes > MAX_GRANULARITY_BYTES)) {
+      throw ErrorCode.INTERNAL_ERROR.because(
+          "granularity of %d bytes, a value in range 512 bytes to 64 MiB is expected"
+              .formatted(bytes));
+    }
+  }
+
   /// Whether what was there has the disk's size, and the buffer is one that can be had.
   private static boolean fits(Session session, LiveDisk disk, Plan plan, String node)
       throws LibvirtException {
@@ -257,7 +270,7 @@ final class BlockCopies {
         job.mirror().getFirst().nodeName(),
         plan.shallow(),
         plan.creates(),
-        tuning.granularityBytes(),
+        (int) tuning.granularityBytes(),
         tuning.bandwidthBytesPerSecond(),
         tuning.bufferBytes(),
         tuning.synchronousWrites());

@@ -293,8 +293,9 @@ final class BlockJobs {
   }
 
   /// Changes the persistent definition as libvirt does at a job's end, if it still names the old
-  /// source: a copy under TRANSIENT_JOB and a commit of the active layer change the source; what
-  /// the definition says of the chain beneath follows.
+  /// source: a copy under TRANSIENT_JOB and a commit of the active layer change the source. What
+  /// the definition says of the chain beneath is cut where the job cut the chain; where it says
+  /// nothing of the base, nothing is said any more, and the next start asks the images.
   void updateDefinition(LiveDisk disk, BlockJob job) {
     Optional<DiskElement> persistent =
         domain
@@ -305,10 +306,6 @@ final class BlockJobs {
       return;
     }
     DiskElement element = persistent.get();
-    Optional<XmlElement> chain =
-        disk.explicitBacking()
-            ? DomainXml.backingStore(disk.layers(), false, disk.terminated())
-            : Optional.empty();
     switch (job.change()) {
       case ChainChange.Copy copy -> {
         if (!copy.updatesDefinition()) {
@@ -316,18 +313,29 @@ final class BlockJobs {
         }
         element.setSource(disk.active().storage(), disk.active().format());
         if (!copy.sharesBacking()) {
-          element.setBacking(chain);
+          element.setBacking(
+              disk.explicitBacking()
+                  ? DomainXml.backingStore(disk.layers(), false, disk.terminated())
+                  : Optional.empty());
         }
       }
-      case ChainChange.ActiveCommit _ -> {
-        element.setSource(disk.active().storage(), disk.active().format());
-        element.setBacking(chain);
+      case ChainChange.ActiveCommit commit -> {
+        Optional<XmlElement> beneath =
+            element.store(commit.base().file()).flatMap(base -> base.child("backingStore"));
+        element.setSource(commit.base().storage(), commit.base().format());
+        element.setBacking(beneath);
       }
-      case ChainChange.Pull _, ChainChange.Commit _ -> {
-        if (element.backing().isEmpty()) {
-          return;
+      case ChainChange.Pull pull ->
+          element.setBacking(pull.base().flatMap(base -> element.store(base.layer().file())));
+      case ChainChange.Commit commit -> {
+        Optional<XmlElement> base = element.store(commit.base().layer().file());
+        Optional<XmlElement> overlay = element.store(commit.overlay().file());
+        if (base.isPresent() && overlay.isPresent()) {
+          overlay.get().removeChildren("backingStore");
+          overlay.get().add(base.get());
+        } else {
+          element.setBacking(base);
         }
-        element.setBacking(chain);
       }
     }
     domain.stored().putOrLog();

@@ -124,8 +124,8 @@ final class ChainJobs {
     } else {
       base = lookup.find(request.base(), top);
     }
-    checkPlaces(disk, request, top, base);
     BlockJobs.checkIdle(disk, session.live());
+    checkPlaces(disk, request, top, base);
     Layer kept = layers.get(base);
     List<Layer> committed = layers.subList(top, base);
     Optional<String> name =

@@ -167,6 +167,18 @@ final class DiskElement {
     setBacking(Optional.of(below));
   }
 
+  /// The `<backingStore>` beneath, at any depth, that names the file.
+  Optional<XmlElement> store(String file) {
+    Optional<XmlElement> layer = element.child("backingStore");
+    while (layer.isPresent()) {
+      if (new DiskElement(layer.get()).source().equals(Optional.of(file))) {
+        return layer;
+      }
+      layer = layer.get().child("backingStore");
+    }
+    return layer;
+  }
+
   /// Replaces what `<driver>` says of a cache of metadata, or removes it.
   void metadataCache(@Nullable XmlElement cache) {
     XmlElement driver = element.childOrNew("driver");

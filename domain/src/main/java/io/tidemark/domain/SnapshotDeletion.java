@@ -147,13 +147,11 @@ record SnapshotDeletion(DomainLife domain, DomainContext context) {
         for (int i = 0; i < places.size(); i++) {
           awaitReady(jobs.get(i));
         }
-        for (int i = 0; i < places.size(); i++) {
+        for (int i = 0; i < places.size(); i++) { // one by one: clients are told in this order
           if (places.get(i).active()) {
             domain.jobs().abort(session, places.get(i).disk(), jobs.get(i), true);
           }
-        }
-        for (BlockJob job : jobs) {
-          awaitEnd(job);
+          awaitEnd(jobs.get(i));
         }
         done = true;
       } finally {

@@ -147,7 +147,9 @@ public final class SnapshotVerbs {
     boolean reuse = Flags.has(flags, Flags.SNAPSHOT_REUSE_EXT);
     boolean metadata = !Flags.has(flags, Flags.SNAPSHOT_NO_METADATA);
     prepare(snapshot, running, reuse);
-    snapshots().requireNew(snapshot.name());
+    if (metadata) {
+      snapshots().requireNew(snapshot.name());
+    }
     ExternalSnapshot external = new ExternalSnapshot(life, context, snapshot, reuse, metadata);
     if (running.isEmpty()) {
       Definition definition = life.persistentDefinition().orElseThrow();

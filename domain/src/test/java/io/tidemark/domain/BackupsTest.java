@@ -256,6 +256,21 @@ class BackupsTest {
   }
 
   @Test
+  void refusedBackupHasUsedUpAnIndexForEachDiskThatWasLookedAt() throws LibvirtException {
+    Domain domain = daemon.startTransient();
+    String since =
+        one("", "<target file='/bk/a'/>").replace("<disks>", "<incremental>c</incremental><disks>");
+    assertRefused(() -> domain.backupBegin(since, null, 0), 103, 10);
+    assertRefused(
+        () -> domain.backupBegin(since, checkpoint("c"), 0),
+        109,
+        10,
+        "checkpoint inconsistent: missing or broken bitmap 'c' for disk 'vda'");
+    domain.backupBegin(one("", "<target file='/bk/a'/>"), null, 0);
+    assertThat(domain.backupXmlDesc(0)).contains("index='6'");
+  }
+
+  @Test
   void checkpointThatCannotBeSavedEndsTheBackup() throws LibvirtException {
     Domain domain = daemon.startTransient();
     daemon.view.failKind = StateStore.Kind.CHECKPOINT;

@@ -89,6 +89,79 @@ class ChainJobsTest {
     assertThat(backing(daemon, "/img/s3")).contains("/img/base");
   }
 
+  /// A persistent domain whose definition says of the chain only s3 and what is given beneath it.
+  private Domain startDefined(String beneath) throws LibvirtException {
+    String disk = Daemon.disk("/img/s3", "qcow2", "vda");
+    String xml = Daemon.xml(disk.replace("<target", beneath + "<target"));
+    Domain domain = daemon.domains.defineXml(xml, 0);
+    domain.create(0, Daemon.CLIENT);
+    daemon.takeEvents();
+    return domain;
+  }
+
+  private static String store(String file, String beneath) {
+    return "<backingStore type='file'><format type='qcow2'/><source file='%s'/>%s</backingStore>"
+        .formatted(file, beneath);
+  }
+
+  private static String inactive(Domain domain) throws LibvirtException {
+    return domain.xmlDesc(Flags.XML_INACTIVE).replaceAll("\\s*\n\\s*", "");
+  }
+
+  private static final String REST = store("/img/base", "<backingStore/>");
+
+  @Test
+  void definitionIsCutWhereAPullCutsTheChain() throws LibvirtException {
+    Domain domain = startDefined(store("/img/s2", store("/img/s1", REST)));
+    domain.blockRebase("vda", "/img/s1", 0, 0);
+    complete(daemon, PULL);
+    daemon.awaitEvents(2);
+    assertThat(inactive(domain)).contains("<source file='/img/s3'/>" + store("/img/s1", REST));
+    domain.blockPull("vda", 0, 0);
+    complete(daemon, PULL);
+    daemon.awaitEvents(2);
+    assertThat(inactive(domain)).doesNotContain("<backingStore");
+  }
+
+  @Test
+  void definitionThatSaysNothingOfTheBaseSaysNothingOfTheChainAnyMore() throws LibvirtException {
+    String open = "<backingStore type='file'><format type='qcow2'/><source file='/img/s2'/>";
+    Domain domain = startDefined(open + "</backingStore>");
+    domain.blockCommit("vda", "/img/base", "/img/s2", 0, 0);
+    complete(daemon, "commit-vda-libvirt-2-format");
+    daemon.awaitEvents(2);
+    assertThat(chain(domain.xmlDesc(0))).containsExactly("/img/s3", "/img/base");
+    assertThat(inactive(domain)).doesNotContain("<backingStore");
+  }
+
+  @Test
+  void definitionIsCutWhereACommitCutsTheChain() throws LibvirtException {
+    Domain domain = startDefined(store("/img/s2", store("/img/s1", REST)));
+    domain.blockCommit("vda", "/img/base", "/img/s1", 0, 0);
+    complete(daemon, "commit-vda-libvirt-3-format");
+    daemon.awaitEvents(2);
+    assertThat(inactive(domain)).contains("<source file='/img/s3'/>" + store("/img/s2", REST));
+  }
+
+  @Test
+  void definitionIsWhatItSaidOfTheBaseOfAnActiveCommit() throws LibvirtException {
+    Domain domain = startDefined(store("/img/s2", store("/img/s1", REST)));
+    domain.blockCommit("vda", "/img/s1", null, 0, Flags.COMMIT_ACTIVE);
+    daemon.running().ready("commit-vda-libvirt-1-format");
+    daemon.awaitEvents(2);
+    domain.blockJobAbort("vda", Flags.ABORT_PIVOT);
+    assertThat(inactive(domain)).contains("<source file='/img/s1'/>" + REST);
+  }
+
+  @Test
+  void commitBesideAJobIsRefusedForTheJobBeforeItsPlaces() throws LibvirtException {
+    Domain domain = start(daemon, false);
+    domain.blockRebase("vda", "/img/copy", 0, Flags.REBASE_COPY);
+    assertRefused(() -> domain.blockCommit("vda", null, null, 0, 0), 83, 10);
+    assertRefused(() -> domain.blockCommit("vda", "/img/nope", null, 0, 0), 8, 18);
+    assertRefused(() -> domain.blockRebase("vda", "copy", 0, Flags.REBASE_COPY), 8, 10);
+  }
+
   @Test
   void relativeNamesAreComposedLayerByLayer() throws LibvirtException {
     Daemon relative = new Daemon(machine(true));

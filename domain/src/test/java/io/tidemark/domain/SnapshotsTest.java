@@ -110,6 +110,21 @@ class SnapshotsTest {
   }
 
   @Test
+  void withoutMetadataItsNameMayBeTaken() throws LibvirtException {
+    Domain domain = daemon.startTransient();
+    take(domain, "x");
+    String again =
+        xml(
+            "x",
+            "<disks><disk name='vda'><source file='/img/o'/></disk>"
+                + "<disk name='vdb' snapshot='no'/></disks>");
+    assertRefused(() -> domain.snapshots().create(again, DISK_ONLY), 9, 20);
+    domain.snapshots().create(again, DISK_ONLY | Flags.SNAPSHOT_NO_METADATA);
+    assertThat(daemon.running().writesTo("vda")).isEqualTo("/img/o");
+    assertThat(names(domain, 0)).containsExactly("x");
+  }
+
+  @Test
   void leavesOutWhatTheClientLeavesOut() throws LibvirtException {
     Domain domain = daemon.startTransient();
     domain
