@@ -18,6 +18,13 @@ final class FormatOptions {
   private static final String BACKING_FILE = "backing_file";
   private static final String BACKING_FORMAT = "backing_fmt";
 
+  private static final String NOCOW = "nocow";
+  private static final String EXTENT_SIZE_HINT = "extent_size_hint";
+
+  /// Options of the file beneath, wishes to file systems that know of such: checked, and left
+  /// alone.
+  private static final Set<String> OF_THE_FILE = Set.of(NOCOW, EXTENT_SIZE_HINT);
+
   /// Options by format, in the order in which they are shown. `null` as default: shown only when
   /// given.
   private static final Map<String, List<Known>> KNOWN =
@@ -25,7 +32,9 @@ final class FormatOptions {
           "raw",
           List.of(
               new Known(SIZE, "", "Virtual disk size"),
-              new Known("preallocation", "", "off, falloc or full")),
+              new Known("preallocation", "", "off, falloc or full"),
+              new Known(NOCOW, "", "Accepted, means nothing"),
+              new Known(EXTENT_SIZE_HINT, "", "Accepted, means nothing")),
           "qcow2",
           List.of(
               new Known("cluster_size", "65536", "qcow2 cluster size"),
@@ -40,7 +49,9 @@ final class FormatOptions {
               new Known(
                   "data_file_raw", "", "The external data file must stay valid as a raw image"),
               new Known("lazy_refcounts", "off", "Postpone refcount updates"),
-              new Known("refcount_bits", "16", "Width of a reference count entry in bits")));
+              new Known("refcount_bits", "16", "Width of a reference count entry in bits"),
+              new Known(NOCOW, "", "Accepted, means nothing"),
+              new Known(EXTENT_SIZE_HINT, "", "Accepted, means nothing")));
 
   /// @param preset what is shown when the option is not given; empty: nothing
   private record Known(String name, String preset, String meaning) {}
@@ -49,7 +60,7 @@ final class FormatOptions {
   private static final Set<String> AMENDABLE =
       Set.of(SIZE, "compat", "data_file", "data_file_raw", "lazy_refcounts", "refcount_bits");
 
-  private static final Set<String> SIZES = Set.of(SIZE, "cluster_size");
+  private static final Set<String> SIZES = Set.of(SIZE, "cluster_size", EXTENT_SIZE_HINT);
 
   private final String format;
   private final Map<String, String> given = new LinkedHashMap<>();
@@ -117,6 +128,9 @@ final class FormatOptions {
       }
       throw new CommandException(file + ": format '" + format + "' has no option '" + name + "'");
     }
+    if (name.equals(NOCOW) && !value.equals("on") && !value.equals("off")) {
+      throw new CommandException(file + ": option nocow is '" + value + "', wanted on or off");
+    }
     given.put(
         name,
         SIZES.contains(name) ? Long.toString(ImageSize.parse(file + ": " + name, value)) : value);
@@ -143,6 +157,7 @@ final class FormatOptions {
   Map<String, String> forFormat() {
     Map<String, String> rest = new LinkedHashMap<>(given);
     rest.keySet().removeAll(Set.of(SIZE, BACKING_FILE, BACKING_FORMAT));
+    rest.keySet().removeAll(OF_THE_FILE);
     return rest;
   }
 

@@ -29,6 +29,9 @@ record ImageFacts(
     Optional<Qcow2Image.Information> qcow2,
     List<BitmapStore.Stored> bitmaps) {
   static ImageFacts of(ImageSource source, FormatNode node) throws BlockException {
+    if (node instanceof Qcow2Image image) {
+      image.requireSnapshots();
+    }
     Optional<BackingReference> backing = node.backingReference();
     long allocated = node.allocatedBytes();
     return new ImageFacts(
@@ -63,9 +66,13 @@ record ImageFacts(
     return qcow2.map(Qcow2Image.Information::dirty).orElse(false);
   }
 
-  /// The backing file's name as the user would have to give it.
+  /// The backing file's name as the user would have to give it. qemu: what is beneath `./image` is
+  /// beneath the same `./`.
   private Optional<String> fullBackingName() {
-    return beneath.map(ImageFacts::shown);
+    String folder = name.startsWith("./") ? "./" : "";
+    return beneath
+        .map(ImageFacts::shown)
+        .map(full -> full.indexOf('/') < 0 ? folder.concat(full) : full);
   }
 
   /// For people.

@@ -7,6 +7,7 @@ import io.tidemark.block.FormatNode;
 import io.tidemark.block.InternalSnapshot;
 import io.tidemark.block.OpenOptions;
 import io.tidemark.block.SnapshotStore;
+import io.tidemark.qcow2.Qcow2Image;
 import java.time.Instant;
 import java.util.List;
 import java.util.Optional;
@@ -72,6 +73,9 @@ final class ImageSnapshot implements Callable<Integer> {
 
   private void list() throws BlockException, CommandException {
     try (FormatNode node = input.openLayer(file, share.reading())) {
+      if (node instanceof Qcow2Image image) {
+        image.requireSnapshots();
+      }
       List<InternalSnapshot> snapshots =
           node.snapshots().map(SnapshotStore::list).orElse(List.of());
       if (!quiet) {

@@ -46,6 +46,16 @@ class FormatOptionsTest {
     assertThat(options.backingFormat()).contains("raw");
   }
 
+  /// A script that sets them for another host's file system goes on to work.
+  @Test
+  void takesWishesOfTheFileAndKeepsThemFromTheFormat() throws CommandException {
+    FormatOptions options = of("raw", "size=1M,nocow=on,extent_size_hint=2M");
+    assertThat(options.shown()).isEqualTo("size=1048576 nocow=on extent_size_hint=2097152");
+    assertThat(options.forFormat()).isEmpty();
+    assertThatThrownBy(() -> of("qcow2", "nocow=maybe"))
+        .hasMessage("x.img: option nocow is 'maybe', wanted on or off");
+  }
+
   @Test
   void doubledCommaIsAComma() throws CommandException {
     assertThat(of("qcow2", "backing_file=a,,b,,,size=1").backingFile()).contains("a,b,");

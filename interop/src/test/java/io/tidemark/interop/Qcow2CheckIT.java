@@ -2,6 +2,7 @@
 package io.tidemark.interop;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.tidemark.block.BlockException;
 import io.tidemark.block.FileNode;
@@ -13,6 +14,7 @@ import io.tidemark.qcow2.RepairResult;
 import io.tidemark.testkit.ScratchFolder;
 import io.tidemark.testkit.Seeds;
 import io.tidemark.testkit.Tool;
+import java.io.ByteArrayOutputStream;
 import java.io.RandomAccessFile;
 import java.nio.ByteBuffer;
 import java.nio.file.Files;
@@ -248,6 +250,82 @@ class Qcow2CheckIT {
             .as("%s\n%s\n%s", theirs.text(), ours.findings(), ours.after().findings())
             .isZero();
       }
+    }
+  }
+
+  /// Gives the image a table of the same snapshots behind the end of its file, with other lengths
+  /// of extra data.
+  private static void botchSnapshots(Path path, Random random) throws Exception {
+    try (var file = new RandomAccessFile(path.toFile(), "rw")) {
+      file.seek(20);
+      final int clusterBits = file.readInt();
+      file.seek(60);
+      final int count = file.readInt();
+      long from = file.readLong();
+      var table = new ByteArrayOutputStream();
+      for (int i = 0; i < count; i++) {
+        byte[] fixed = new byte[40];
+        file.seek(from);
+        file.readFully(fixed);
+        ByteBuffer fields = ByteBuffer.wrap(fixed);
+        byte[] extra = new byte[fields.getInt(36)];
+        file.readFully(extra);
+        byte[] texts = new byte[fields.getShort(12) + fields.getShort(14)];
+        file.readFully(texts);
+        from = (from + 40 + extra.length + texts.length + 7) & ~7L;
+        int length = random.nextBoolean() ? 8 * random.nextInt(4) : 1000 + 16 * random.nextInt(200);
+        fields.putInt(36, length);
+        table.writeBytes(fixed);
+        table.writeBytes(Arrays.copyOf(extra, length));
+        table.writeBytes(Arrays.copyOf(texts, ((length + texts.length + 7) & ~7) - length));
+      }
+      long at = (file.length() + (1L << clusterBits) - 1) >> clusterBits << clusterBits;
+      file.seek(at);
+      file.write(table.toByteArray());
+      file.seek(64);
+      file.writeLong(at);
+    }
+  }
+
+  @ParameterizedTest
+  @Seeds(20)
+  void putsSnapshotTablesRightAsQemuDoes(long seed) throws Exception {
+    var random = new Random(seed + 2000);
+    Path path = scratch.resolve("base.qcow2");
+    int clusterSize = 512 << random.nextInt(8);
+    long size = 90L * clusterSize;
+    qemuImg.ok("create", "-q", "-f", "qcow2", "-o", "cluster_size=" + clusterSize, path, size);
+    for (int i = 0; i < 3; i++) {
+      ImageTool.change(path, "qcow2", size, random, 2);
+      qemuImg.ok("snapshot", "-c", "s" + i, path);
+    }
+    botchSnapshots(path, random);
+    Path twin = scratch.resolve("twin.qcow2");
+    Files.copy(path, twin, StandardCopyOption.REPLACE_EXISTING);
+    Tool.Result look = qemuImg.run("check", path);
+    Tool.Result theirs = qemuImg.run("check", "-r", "all", twin);
+    try (Qcow2Image image = open(path, OpenOptions.reading())) {
+      if (look.exit() == 1) {
+        assertThatThrownBy(image::check).hasMessageContaining("extra data of");
+      } else {
+        assertThat(image.check().findings()).isEqualTo(lines(look.err()));
+      }
+      RepairResult ours = image.repair(Repair.ALL);
+      assertThat(ours.findings()).isEqualTo(lines(theirs.err()));
+      assertThat(theirs.out())
+          .contains("    " + ours.leaksFixed() + " leaked clusters\n")
+          .contains("    " + ours.corruptionsFixed() + " corruptions\n");
+    }
+    assertThat(qemuImg.run("check", path).out()).contains("No errors were found");
+    assertThat(qemuImg.ok("snapshot", "-l", path).out())
+        .contains("s0", "s1", "s2")
+        .isEqualTo(qemuImg.ok("snapshot", "-l", twin).out());
+    for (int i = 0; i < 3; i++) {
+      Path ours = scratch.resolve("ours.raw");
+      Path qemus = scratch.resolve("qemus.raw");
+      qemuImg.ok("convert", "-l", "s" + i, "-O", "raw", path, ours);
+      qemuImg.ok("convert", "-l", "s" + i, "-O", "raw", twin, qemus);
+      assertThat(Files.mismatch(ours, qemus)).isEqualTo(-1);
     }
   }
 

@@ -18,6 +18,7 @@ import java.util.Optional;
 /// Spec: qcow2.rst, "Header", "Additional fields", "Header extensions". All fields are big-endian.
 ///
 /// @param l1Entries at least as many as the virtual size needs
+/// @param snapshotCount as it stands there; how many are handled says [SnapshotTable]
 /// @param extensions in the order of the image, unknown ones too
 /// @param extensionsEnd host byte of the end marker, where the next extension would go
 /// @param backing empty when there is no backing file
@@ -28,7 +29,7 @@ record Header(
     int l1Entries,
     long refcountTableOffset,
     int refcountTableClusters,
-    int snapshotCount,
+    long snapshotCount,
     long snapshotsOffset,
     long incompatible,
     long compatible,
@@ -40,9 +41,6 @@ record Header(
     int backingLength,
     Optional<BackingReference> backing) {
   static final int MAGIC = 0x514649fb; // "QFI\xfb"
-
-  /// qemu: QCOW_MAX_SNAPSHOTS.
-  static final int MAX_SNAPSHOTS = 65536;
 
   /// Spec: backing_file_size, "Must not be longer than 1023 bytes".
   static final int MAX_BACKING_NAME = 1023;
@@ -102,8 +100,13 @@ record Header(
         : Optional.empty();
   }
 
+  /// qemu: of several of one type the last counts.
   Optional<Extension> extension(int type) {
-    return extensions.stream().filter(e -> e.type() == type).findFirst();
+    return last(extensions, type);
+  }
+
+  private static Optional<Extension> last(List<Extension> extensions, int type) {
+    return extensions.stream().filter(e -> e.type() == type).reduce((_, later) -> later);
   }
 
   /// Reads and checks the first cluster. `fileLength` is what tables are held against.
@@ -192,9 +195,11 @@ record Header(
               At.REFCOUNT_OFFSET,
               "refcount table",
               (long) refcountClusters << geometry.clusterBits());
-      int snapshots = snapshotCount();
+      long snapshots = Integer.toUnsignedLong(raw.getInt(At.SNAPSHOT_COUNT));
       long snapshotsOffset =
-          snapshots == 0 ? 0 : table(At.SNAPSHOT_OFFSET, "snapshot table", 40L * snapshots);
+          snapshots == 0
+              ? 0
+              : table(At.SNAPSHOT_OFFSET, "snapshot table", SnapshotTable.leastBytes(snapshots));
       return new Header(
           geometry,
           virtualSize & -512L, // qemu: 7.2 gives the guest whole sectors
@@ -314,20 +319,6 @@ record Header(
       return clusters;
     }
 
-    private int snapshotCount() throws BlockException {
-      int count = raw.getInt(At.SNAPSHOT_COUNT);
-      if (count < 0 || count > MAX_SNAPSHOTS) {
-        throw new UnsupportedImageException(
-            name()
-                + ": "
-                + Integer.toUnsignedString(count)
-                + " internal snapshots, at most "
-                + MAX_SNAPSHOTS
-                + " are handled");
-      }
-      return count;
-    }
-
     /// A contiguous table: aligned, not on the header, and inside the file.
     private long table(int field, String what, long bytes) throws CorruptImageException {
       long offset = raw.getLong(field);
@@ -384,10 +375,9 @@ record Header(
       return Optional.of(
           new BackingReference(
               new String(text, UTF_8),
-              extensions.stream()
-                  .filter(e -> e.type() == Extension.BACKING_FORMAT && e.data().hasRemaining())
-                  .map(e -> UTF_8.decode(e.data().duplicate()).toString())
-                  .findFirst()));
+              last(extensions, Extension.BACKING_FORMAT)
+                  .filter(e -> e.data().hasRemaining())
+                  .map(e -> UTF_8.decode(e.data().duplicate()).toString())));
     }
 
     /// Collects the extensions up to the end marker or `end`; returns where the marker stands.

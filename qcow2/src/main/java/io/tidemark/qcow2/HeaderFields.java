@@ -86,6 +86,20 @@ final class HeaderFields {
     file.write(base, raw);
   }
 
+  /// How many snapshots of the table count: 4 bytes.
+  synchronized void writeSnapshotCount(int count) throws BlockException {
+    file.write(At.SNAPSHOT_COUNT, Header.bigEndian(4).putInt(0, count));
+    reread();
+  }
+
+  /// Snapshots and the place of their table: bytes 60 to 71.
+  synchronized void writeSnapshots(int count, long offset) throws BlockException {
+    ByteBuffer raw = Header.bigEndian(At.END_V2 - At.SNAPSHOT_COUNT);
+    raw.putInt(0, count).putLong(At.SNAPSHOT_OFFSET - At.SNAPSHOT_COUNT, offset);
+    file.write(At.SNAPSHOT_COUNT, raw);
+    reread();
+  }
+
   synchronized void writeVirtualSize(long size) throws BlockException {
     file.write(At.VIRTUAL_SIZE, Header.bigEndian(8).putLong(0, size));
     reread();

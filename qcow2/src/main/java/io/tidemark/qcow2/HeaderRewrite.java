@@ -177,13 +177,6 @@ final class HeaderRewrite {
   }
 
   private void inTwoSteps() throws BlockException {
-    if (start + 8 > SECTOR) {
-      throw new UnsupportedImageException(
-          file.name()
-              + ": header of "
-              + start
-              + " bytes, wanted its extensions to begin in the first sector to change them");
-    }
     // Extensions are padded from where they start, which need not be a multiple of 8.
     int there = start + padded(Math.max(oldEnd, start + area.length) - start);
     if (oldName != 0 && there + area.length > oldName) {

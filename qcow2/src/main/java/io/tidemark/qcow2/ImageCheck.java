@@ -2,6 +2,9 @@
 package io.tidemark.qcow2;
 
 import io.tidemark.block.BlockException;
+import io.tidemark.block.CorruptImageException;
+import io.tidemark.block.InternalSnapshot;
+import io.tidemark.block.UnsupportedImageException;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
@@ -55,34 +58,47 @@ final class ImageCheck {
   private long highest;
   private final List<String> findings;
 
+  /// A look at all of it, the table of snapshots included.
+  ///
+  /// @throws CorruptImageException when that table cannot be read: what snapshots hold would be
+  ///   called leaked
   ImageCheck(HostFile file) throws BlockException {
-    this(file, Mode.LOOK, new ArrayList<>());
+    this(file, Mode.LOOK, new ArrayList<>(), snapshots(file), new ClusterCounts());
+    for (int index : snapshots.incomplete(geometry.version())) {
+      corrupt("ERROR snapshot table entry " + index + " is incomplete");
+    }
   }
 
   /// @param findings takes the lines, up to the limit
-  ImageCheck(HostFile file, Mode mode, List<String> findings) throws BlockException {
-    this(file, mode, findings, new ClusterCounts());
-  }
-
-  ImageCheck(HostFile file, Mode mode, List<String> findings, ClusterCounts counts)
+  /// @param snapshots as they are on disk; not checked by itself
+  ImageCheck(
+      HostFile file,
+      Mode mode,
+      List<String> findings,
+      SnapshotTable snapshots,
+      ClusterCounts counts)
       throws BlockException {
     this.file = file;
     this.counts = counts;
     this.mode = mode;
     this.findings = findings;
+    this.snapshots = snapshots;
     this.header = Header.parse(file);
     this.geometry = header.geometry();
     this.refcounts = new RefcountReader(file, header);
     this.fileClusters = geometry.clusters(file.length());
     this.clusters = fileClusters;
-    SnapshotTable table = new SnapshotTable(List.of(), 0);
+  }
+
+  private static SnapshotTable snapshots(HostFile file) throws BlockException {
     try {
-      table = SnapshotTable.read(file, header);
-    } catch (BlockException e) {
-      checkErrors++;
-      find("ERROR " + e.getMessage());
+      return SnapshotTable.look(file, Header.parse(file));
+    } catch (CorruptImageException | UnsupportedImageException e) {
+      throw new CorruptImageException(
+          e.getMessage()
+              + "; not checked, because the clusters of snapshots would be taken for leaked",
+          e);
     }
-    this.snapshots = table;
   }
 
   /// Whether refcounts cannot be put right where they stand: a block is not usable, or a cluster in
@@ -210,10 +226,34 @@ final class ImageCheck {
       corrupt("ERROR " + snapshots.entries().size() + " snapshots in image with data file");
     }
     for (SnapshotTable.Entry snapshot : snapshots.entries()) {
-      tables(snapshot.l1Offset(), snapshot.l1Entries(), false);
+      if (!geometry.aligned(snapshot.l1Offset())) {
+        corruptSnapshot(
+            snapshot,
+            "l1_offset=0x" + hex(snapshot.l1Offset()) + ": L1 table is not cluster aligned");
+      } else if (!snapshot.hasL1Entries()) {
+        corruptSnapshot(
+            snapshot,
+            "l1_size=0x" + hex(snapshot.l1Entries() & 0xffff_ffffL) + ": L1 table is too large");
+      } else if (snapshot.l1Offset() < 0 || snapshot.l1Offset() >= file.length()) {
+        count(snapshot.l1Offset(), 8L * snapshot.l1Entries()); // says where it lies
+      } else {
+        tables(snapshot.l1Offset(), snapshot.l1Entries(), false);
+      }
     }
     count(header.snapshotsOffset(), snapshots.bytes());
     bitmaps();
+  }
+
+  private void corruptSnapshot(SnapshotTable.Entry entry, String what) {
+    InternalSnapshot snapshot = entry.snapshot();
+    corrupt(
+        "ERROR snapshot "
+            + snapshot.id()
+            + " ("
+            + snapshot.name()
+            + ") "
+            + what
+            + "; snapshot table entry corrupted");
   }
 
   ClusterCounts counts() {
@@ -406,7 +446,7 @@ final class ImageCheck {
       } else {
         for (long c = cluster; c < blockEnd; c++) {
           long count = refcounts.get(c);
-          if (count == RefcountReader.UNREADABLE) {
+          if (refcounts.unreadable(c, count)) {
             checkErrors++;
             find("Can't get refcount for cluster " + c + ": Input/output error");
           } else {
@@ -466,7 +506,7 @@ final class ImageCheck {
         continue;
       }
       long count = refcounts.get(host >>> geometry.clusterBits());
-      if (count == RefcountReader.UNREADABLE) {
+      if (refcounts.unreadable(host >>> geometry.clusterBits(), count)) {
         continue;
       }
       if ((count == 1) != ((l1[i] & L2Entry.COPIED) != 0)) {
@@ -503,11 +543,11 @@ final class ImageCheck {
       if ((entry & L2Entry.COMPRESSED) != 0 || (L2Entry.host(entry) == 0 && !placedAtZero(entry))) {
         continue;
       }
-      long count =
-          header.has(Feature.EXTERNAL_DATA_FILE)
-              ? 1
-              : refcounts.get(L2Entry.host(entry) >>> geometry.clusterBits());
-      if (count != RefcountReader.UNREADABLE && (count == 1) != ((entry & L2Entry.COPIED) != 0)) {
+      long cluster = L2Entry.host(entry) >>> geometry.clusterBits();
+      boolean external = header.has(Feature.EXTERNAL_DATA_FILE);
+      long count = external ? 1 : refcounts.get(cluster);
+      boolean known = external || !refcounts.unreadable(cluster, count);
+      if (known && (count == 1) != ((entry & L2Entry.COPIED) != 0)) {
         copied("data cluster: l2_entry=" + hex(entry), count, writable);
         table.putLong(at, entry ^ L2Entry.COPIED);
         changed = true;

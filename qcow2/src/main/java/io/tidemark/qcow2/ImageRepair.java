@@ -2,61 +2,81 @@
 package io.tidemark.qcow2;
 
 import io.tidemark.block.BlockException;
-import io.tidemark.block.CorruptImageException;
-import io.tidemark.block.UnsupportedImageException;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.BitSet;
 import java.util.List;
+import java.util.NavigableMap;
+import java.util.TreeMap;
 
 /// Puts right what a check finds in an image that nobody else uses, as `qemu-img check -r` does.
 ///
 /// On disk, synced between:
-/// 1. [Repair#ALL]: entries of zero clusters whose place is not aligned lose that place.
-/// 2. Where refcounts can be changed where they stand: that ([ImageCheck]). Else all of them anew:
+/// 1. [Repair#ALL]: snapshots that go past the limits of their table are no longer counted in the
+///    header ([SnapshotTableRepair]).
+/// 2. [Repair#ALL]: entries of zero clusters whose place is not aligned lose that place.
+/// 3. Where refcounts can be changed where they stand: that ([ImageCheck]). Else all of them anew:
 ///    blocks and table for what the tables refer to are written behind the end of the file; sync;
 ///    12 bytes of the header lead to them. The old ones are then neither counted nor named. *Power
 ///    cut before the header: the image as it was, and a longer file.*
-/// 3. Copied flags.
-/// 4. When a second check finds it sound: the dirty and the corrupt bit go.
+/// 4. [Repair#ALL]: entries of the snapshot table that are too long or too short, in a new table;
+///    then the counts of the old one go down, as in step 3.
+/// 5. Copied flags.
+/// 6. When a second check finds it sound: the dirty and the corrupt bit go.
 ///
 /// The guest's data is not touched, and no cluster with a reference is freed.
 final class ImageRepair {
   private final HostFile file;
   private final Repair what;
+  private final ImageCheck.Mode mode;
   private final List<String> findings = new ArrayList<>();
 
   ImageRepair(HostFile file, Repair what) {
     this.file = file;
     this.what = what;
+    this.mode = new ImageCheck.Mode(true, what == Repair.ALL);
   }
 
   RepairResult run() throws BlockException {
-    requireSnapshots();
-    var mode = new ImageCheck.Mode(true, what == Repair.ALL);
-    long entriesFixed = what == Repair.ALL ? dropMisplacedZeroes() : 0;
-    var look = new ImageCheck(file, ImageCheck.Mode.LOOK, findings);
+    var snapshots = new SnapshotTableRepair(file, what);
+    long corruptionsFixed = snapshots.begin(what, this::find);
+    if (what == Repair.ALL) {
+      corruptionsFixed += dropMisplacedZeroes(snapshots.table());
+    }
+    ImageCheck look = check(ImageCheck.Mode.LOOK, findings, snapshots.table());
     look.compareAll((_, _, _) -> {});
-    long leaksFixed = 0;
-    long corruptionsFixed = entriesFixed;
-    if (look.rebuild() && what == Repair.ALL) {
-      find("Rebuilding refcount structure");
-      rebuildRefcounts();
-      var again = new ImageCheck(file, mode, new ArrayList<>());
-      again.compareAll((_, _, _) -> {});
-      again.copiedFlags();
-      leaksFixed = Math.max(0, look.leaks() - again.leaks());
-      corruptionsFixed += Math.max(0, look.corruptions() - again.corruptions());
-    } else if (look.rebuild()) {
+    if (look.rebuild() && what != Repair.ALL) {
       find("ERROR need to rebuild refcount structures");
       return new RepairResult(0, 0, findings, withError(new ImageCheck(file).run()));
+    }
+    var given = new ArrayList<String>();
+    if (look.rebuild()) {
+      find("Rebuilding refcount structure");
+      rebuildRefcounts(snapshots.table(), given);
+    }
+    var lines = new ArrayList<String>();
+    ImageCheck fixing = check(mode, lines, snapshots.table());
+    fixing.compareAll((_, _, _) -> {});
+    lines.addAll(given);
+    long leaksFixed = fixing.leaksFixed();
+    if (look.rebuild()) {
+      leaksFixed = Math.max(0, look.leaks() - fixing.leaks());
+      corruptionsFixed += Math.max(0, look.corruptions() - fixing.corruptions());
+    }
+    file.sync();
+    ImageCheck flags = fixing;
+    long entriesFixed = snapshots.end();
+    if (entriesFixed > 0) {
+      corruptionsFixed += entriesFixed + fixing.corruptionsFixed();
+      SnapshotTable table = SnapshotTable.read(file, Header.parse(file));
+      check(mode, new ArrayList<>(), table).compareAll((_, _, _) -> {}); // the old one was leaked
+      flags = check(mode, lines, table);
+    }
+    flags.copiedFlags();
+    corruptionsFixed += flags.corruptionsFixed();
+    if (look.rebuild()) {
+      lines.forEach(this::find);
     } else {
-      var lines = new ArrayList<String>();
-      var fixing = new ImageCheck(file, mode, lines);
-      fixing.compareAll((_, _, _) -> {});
-      fixing.copiedFlags();
-      leaksFixed = fixing.leaksFixed();
-      corruptionsFixed += fixing.corruptionsFixed();
       lines.stream().filter(line -> !findings.contains(line)).forEach(this::find);
     }
     file.sync();
@@ -70,20 +90,9 @@ final class ImageRepair {
     return new RepairResult(leaksFixed, corruptionsFixed, findings, after);
   }
 
-  /// Clusters of snapshots that nobody can read look leaked: a repair would give them away.
-  ///
-  /// qemu: 7.2 refuses likewise where the table cannot be read; where only an L1 table of a
-  /// snapshot is out of place, it gives the clusters away.
-  private void requireSnapshots() throws BlockException {
-    try {
-      SnapshotTable.read(file, Header.parse(file));
-    } catch (CorruptImageException | UnsupportedImageException e) {
-      throw new CorruptImageException(
-          e.getMessage()
-              + "; nothing is repaired, because the clusters of snapshots would be taken for"
-              + " leaked",
-          e);
-    }
+  private ImageCheck check(ImageCheck.Mode how, List<String> lines, SnapshotTable snapshots)
+      throws BlockException {
+    return new ImageCheck(file, how, lines, snapshots, new ClusterCounts());
   }
 
   private void find(String line) {
@@ -106,10 +115,10 @@ final class ImageRepair {
   }
 
   /// Takes the place from entries that hold no data there. Returns how many.
-  private long dropMisplacedZeroes() throws BlockException {
+  private long dropMisplacedZeroes(SnapshotTable snapshots) throws BlockException {
     Header header = Header.parse(file);
     long fixed = dropMisplacedZeroes(header, header.l1Offset(), header.l1Entries());
-    for (SnapshotTable.Entry entry : SnapshotTable.read(file, header).entries()) {
+    for (SnapshotTable.Entry entry : snapshots.entries()) {
       fixed += dropMisplacedZeroes(header, entry.l1Offset(), entry.l1Entries());
     }
     if (fixed > 0) {
@@ -153,10 +162,12 @@ final class ImageRepair {
     return fixed;
   }
 
-  private void rebuildRefcounts() throws BlockException {
+  /// @param given takes a line for each cluster that the old structure lay in
+  private void rebuildRefcounts(SnapshotTable snapshots, List<String> given) throws BlockException {
     Header header = Header.parse(file);
     Geometry geometry = header.geometry();
-    var check = new ImageCheck(file, ImageCheck.Mode.LOOK, new ArrayList<>());
+    NavigableMap<Long, Integer> old = refcountClusters(header);
+    ImageCheck check = check(ImageCheck.Mode.LOOK, new ArrayList<>(), snapshots);
     ClusterCounts counts = check.counts();
     var fresh = new NewRefcounts(file, geometry);
     do {
@@ -181,11 +192,38 @@ final class ImageRepair {
         enter(block, i, counts, geometry);
         fresh.writeBlock(i, block);
       }
+      old.subMap(counts.firstCluster(), counts.endCluster())
+          .forEach((cluster, times) -> given.add(gaveBack(cluster, times, counts.get(cluster))));
     } while (counts.next());
     long tableOffset = fresh.writeTable();
     file.sync();
     new HeaderFields(file, header).writeRefcountTable(tableOffset, fresh.tableClusters());
     file.sync();
+  }
+
+  private static String gaveBack(long cluster, int times, int references) {
+    return "Repairing cluster "
+        + cluster
+        + " refcount="
+        + (references + (long) times)
+        + " reference="
+        + references;
+  }
+
+  /// How often the refcount structure names each of its clusters, as far as it is usable.
+  private NavigableMap<Long, Integer> refcountClusters(Header header) throws BlockException {
+    Geometry geometry = header.geometry();
+    var found = new TreeMap<Long, Integer>();
+    long table = header.refcountTableOffset() >>> geometry.clusterBits();
+    for (int i = 0; i < header.refcountTableClusters(); i++) {
+      found.merge(table + i, 1, Integer::sum);
+    }
+    for (long block : Refcounts.readTable(file, header)) {
+      if (block > 0 && geometry.aligned(block) && block < file.length()) {
+        found.merge(block >>> geometry.clusterBits(), 1, Integer::sum);
+      }
+    }
+    return found;
   }
 
   /// Enters what the window holds of a block.

@@ -7,7 +7,7 @@ import java.nio.ByteBuffer;
 import java.util.BitSet;
 
 /// Refcount blocks and a table that are to take the place of an image's: they lie behind the end of
-/// its file, where the header leads nobody yet, and count themselves.
+/// its file and of all that is in use, where the header leads nobody yet, and count themselves.
 ///
 /// In order: [#need] for each cluster that is in use; [#place]; [#writeBlock] for each of
 /// [#blocks]; [#writeTable]. Nothing here syncs.
@@ -16,9 +16,9 @@ import java.util.BitSet;
 final class NewRefcounts {
   private final HostFile file;
   private final Geometry geometry;
-  private final long home; // first cluster of the structure
   private final BitSet blocks = new BitSet();
-  private long end; //        behind its last cluster
+  private long home; // first cluster of the structure
+  private long end; //  behind its last cluster
   private int tableClusters;
   private long[] table = {};
 
@@ -29,9 +29,10 @@ final class NewRefcounts {
     this.home = geometry.clusters(file.length());
   }
 
-  /// A cluster below the file's end has a count.
+  /// A cluster has a count. It may lie past the file's end, where a reference goes wrong.
   void need(long cluster) throws BlockException {
     blocks.set(blockIndex(cluster));
+    home = Math.max(home, cluster + 1);
   }
 
   private int blockIndex(long cluster) throws BlockException {

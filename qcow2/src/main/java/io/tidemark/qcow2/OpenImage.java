@@ -67,6 +67,7 @@ final class OpenImage {
   private volatile boolean changed; // a write began at some time
   private boolean markedCorrupt; // guarded by this
   private boolean aheadOfFile; // set while it is opened
+  private @Nullable BlockException snapshotsFailure; // set in the constructor; null: none
 
   /// Opens the image in `file`, as [Qcow2Image#open] says.
   static OpenImage open(BlockNode file, Optional<BlockNode> dataFile, Lasting lasting)
@@ -148,8 +149,20 @@ final class OpenImage {
         throw e;
       }
       LOG.log(Level.WARNING, "internal snapshots are not usable: " + e.getMessage());
+      snapshotsFailure = e;
       return new SnapshotTable(List.of(), 0);
     }
+  }
+
+  /// The snapshots, for whoever is to be told of them.
+  ///
+  /// @throws BlockException what kept them from being read
+  SnapshotTable readableSnapshots() throws BlockException {
+    if (snapshotsFailure != null) {
+      throw new CorruptImageException(
+          String.valueOf(snapshotsFailure.getMessage()), snapshotsFailure);
+    }
+    return snapshots;
   }
 
   /// Makes the refcounts of an image anew that QEMU kept with lazy refcounts and did not close.
@@ -164,6 +177,7 @@ final class OpenImage {
     if (!header.has(Feature.DIRTY)) {
       return;
     }
+    SnapshotTable.read(file, header); // which nobody asked to cut off
     LOG.log(Level.INFO, "{0}: was not closed; its refcounts are made anew", file.name());
     CheckResult after = new ImageRepair(file, Repair.ALL).run().after();
     if (!after.sound()) {

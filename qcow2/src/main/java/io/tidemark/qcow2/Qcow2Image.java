@@ -324,8 +324,17 @@ public final class Qcow2Image implements FormatNode {
     return new SnapshotView(this, gate, inFlight, now, entry, backing);
   }
 
-  SnapshotTable snapshotTable() {
-    return now.snapshots;
+  /// @throws BlockException what kept the table from being read, in an image open for reading
+  SnapshotTable snapshotTable() throws BlockException {
+    return now.readableSnapshots();
+  }
+
+  /// Internal snapshots as [#information] and [#snapshots] list them are all there are.
+  ///
+  /// @throws BlockException what kept their table from being read: an image that is open for
+  ///   reading only is read without them, and lists none
+  public void requireSnapshots() throws BlockException {
+    now.readableSnapshots();
   }
 
   @Override

@@ -17,7 +17,7 @@ final class RefcountReader {
   /// Bits of a refcount table entry that mean nothing.
   static final long RESERVED = 0x1ff;
 
-  /// Answer where a block cannot be found.
+  /// Answer where a block cannot be found; it may be a count of 64 bits too ([#unreadable]).
   static final long UNREADABLE = -1;
 
   private static final int CACHE_BYTES = 8 << 20;
@@ -97,14 +97,15 @@ final class RefcountReader {
     return index >= table.length || block((int) index) == 0;
   }
 
-  /// A cluster's count; what lies past the end of the file counts 0, as it reads.
+  /// A cluster's count, of 64 bits perhaps without a sign; what lies past the end of the file
+  /// counts 0, as it reads.
   long get(long cluster) throws BlockException {
     if (empty(cluster)) {
       return 0;
     }
     int index = (int) (cluster >>> blockBits);
     if (index != lastIndex) {
-      if (!geometry.aligned(block(index)) || block(index) < 0) {
+      if (!usable(index)) {
         return UNREADABLE;
       }
       writeChanged();
@@ -116,8 +117,16 @@ final class RefcountReader {
       last = found;
       lastIndex = index;
     }
-    long value = Refcounts.value(last, within(cluster), geometry.refcountOrder());
-    return value == UNREADABLE ? Long.MAX_VALUE : value; // 64 bits: more than any image refers to
+    return Refcounts.value(last, within(cluster), geometry.refcountOrder());
+  }
+
+  /// Whether what [#get] answered for the cluster is no count.
+  boolean unreadable(long cluster, long answer) {
+    return answer == UNREADABLE && !usable((int) (cluster >>> blockBits));
+  }
+
+  private boolean usable(int index) {
+    return geometry.aligned(block(index)) && block(index) >= 0;
   }
 
   private int within(long cluster) {

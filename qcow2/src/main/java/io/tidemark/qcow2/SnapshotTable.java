@@ -20,6 +20,9 @@ import java.util.OptionalLong;
 ///
 /// @param bytes of the whole table
 record SnapshotTable(List<Entry> entries, long bytes) {
+  /// qemu: QCOW_MAX_SNAPSHOTS.
+  static final int MAX_ENTRIES = 65536;
+
   /// qemu: QCOW_MAX_SNAPSHOTS_SIZE.
   static final long MAX_BYTES = 64L << 20;
 
@@ -31,7 +34,12 @@ record SnapshotTable(List<Entry> entries, long bytes) {
 
   /// @param l1Offset host bytes
   /// @param raw the entry as the table holds it, or is to
-  record Entry(long l1Offset, int l1Entries, InternalSnapshot snapshot, ByteBuffer raw) {}
+  record Entry(long l1Offset, int l1Entries, InternalSnapshot snapshot, ByteBuffer raw) {
+    /// Whether the size of the L1 table is within its limit.
+    boolean hasL1Entries() {
+      return l1Entries >= 0 && l1Entries <= Geometry.MAX_L1_BYTES / 8;
+    }
+  }
 
   /// An entry for a table to come.
   ///
@@ -39,7 +47,8 @@ record SnapshotTable(List<Entry> entries, long bytes) {
   static Entry entry(long l1Offset, int l1Entries, InternalSnapshot snapshot) {
     byte[] id = snapshot.id().getBytes(UTF_8);
     byte[] name = snapshot.name().getBytes(UTF_8);
-    ByteBuffer raw = Header.bigEndian(padded(At.EXTRA + EXTRA_KNOWN + id.length + name.length));
+    ByteBuffer raw =
+        Header.bigEndian((int) padded(At.EXTRA + EXTRA_KNOWN + id.length + name.length));
     raw.putLong(At.L1_OFFSET, l1Offset);
     raw.putInt(At.L1_ENTRIES, l1Entries);
     raw.putShort(At.ID_LENGTH, (short) id.length);
@@ -66,8 +75,13 @@ record SnapshotTable(List<Entry> entries, long bytes) {
         : entry(entry.l1Offset(), entry.l1Entries(), entry.snapshot());
   }
 
-  private static int padded(int bytes) {
-    return (bytes + 7) & ~7;
+  static long padded(long bytes) {
+    return (bytes + 7) & ~7L;
+  }
+
+  /// What a table of `count` snapshots takes at least, as far as they are handled.
+  static long leastBytes(long count) {
+    return At.EXTRA * Math.min(count, MAX_ENTRIES);
   }
 
   /// The bytes of a table of these entries; extra data of other software is kept.
@@ -76,7 +90,7 @@ record SnapshotTable(List<Entry> entries, long bytes) {
     for (Entry entry : entries) {
       bytes += entry.raw().limit();
     }
-    if (entries.size() > Header.MAX_SNAPSHOTS || bytes > MAX_BYTES) {
+    if (entries.size() > MAX_ENTRIES || bytes > MAX_BYTES) {
       throw new UnsupportedImageException(
           file.name()
               + ": "
@@ -84,7 +98,7 @@ record SnapshotTable(List<Entry> entries, long bytes) {
               + " internal snapshots in a table of "
               + bytes
               + " bytes, at most "
-              + Header.MAX_SNAPSHOTS
+              + MAX_ENTRIES
               + " in "
               + MAX_BYTES
               + " are possible");
@@ -96,7 +110,7 @@ record SnapshotTable(List<Entry> entries, long bytes) {
     return table.flip();
   }
 
-  private static final class At {
+  static final class At {
     static final int L1_OFFSET = 0; //     u64, host bytes, cluster-aligned
     static final int L1_ENTRIES = 8; //    u32
     static final int ID_LENGTH = 12; //    u16
@@ -112,103 +126,99 @@ record SnapshotTable(List<Entry> entries, long bytes) {
     static final int EXTRA_INSTRUCTIONS = 16; // u64, all ones: not counted
   }
 
+  /// Reads the table, and holds it against the limits and the file.
   static SnapshotTable read(HostFile file, Header header) throws BlockException {
-    var entries = new ArrayList<Entry>();
-    long at = header.snapshotsOffset();
-    for (int i = 0; i < header.snapshotCount(); i++) {
-      ByteBuffer fixed = part(file, header, at, At.EXTRA, i);
-      int extra = fixed.getInt(At.EXTRA_LENGTH);
-      int id = Short.toUnsignedInt(fixed.getShort(At.ID_LENGTH));
-      int name = Short.toUnsignedInt(fixed.getShort(At.NAME_LENGTH));
-      if (extra < 0 || extra > MAX_EXTRA) {
+    SnapshotTable table = look(file, header);
+    table.requireL1Tables(file, header);
+    return table;
+  }
+
+  /// The same, but where the snapshots' L1 tables lie remains to be checked.
+  static SnapshotTable look(HostFile file, Header header) throws BlockException {
+    SnapshotSalvage found = SnapshotSalvage.read(file, header);
+    found.requireWhole(file);
+    return found.table();
+  }
+
+  /// Indexes of the entries that lack what a version wants.
+  ///
+  /// Spec: version 3 wants the 64-bit size of the state, and the size of the disk.
+  List<Integer> incomplete(int version) {
+    var found = new ArrayList<Integer>();
+    for (int i = 0; version >= 3 && i < entries.size(); i++) {
+      if (entries.get(i).raw().getInt(At.EXTRA_LENGTH) < At.EXTRA_VIRTUAL_SIZE + 8) {
+        found.add(i);
+      }
+    }
+    return found;
+  }
+
+  /// The L1 tables lie cluster-aligned inside the file, and are no larger than they may be.
+  void requireL1Tables(HostFile file, Header header) throws BlockException {
+    Geometry geometry = header.geometry();
+    long most = geometry.clusters(file.length()) << geometry.clusterBits();
+    for (int i = 0; i < entries.size(); i++) {
+      Entry entry = entries.get(i);
+      if (!entry.hasL1Entries()) {
         throw new UnsupportedImageException(
             file.name()
                 + ": internal snapshot "
                 + i
-                + ": extra data of "
-                + Integer.toUnsignedString(extra)
-                + " bytes, at most 1024 are handled");
+                + ": L1 table of "
+                + Integer.toUnsignedString(entry.l1Entries())
+                + " entries, at most "
+                + Geometry.MAX_L1_BYTES / 8
+                + " are handled");
       }
-      ByteBuffer rest = part(file, header, at + At.EXTRA, extra + id + name, i);
-      entries.add(entry(file, header, fixed, rest, extra, id, i));
-      at += (At.EXTRA + extra + id + name + 7) & ~7;
+      if (!geometry.aligned(entry.l1Offset())
+          || entry.l1Offset() < (entry.l1Entries() == 0 ? 0 : geometry.clusterSize())
+          || entry.l1Offset() > most - 8L * entry.l1Entries()) {
+        throw new CorruptImageException(
+            file.name()
+                + ": internal snapshot "
+                + i
+                + ": L1 table at 0x"
+                + Long.toHexString(entry.l1Offset())
+                + " is not cluster-aligned inside the file");
+      }
     }
-    return new SnapshotTable(List.copyOf(entries), at - header.snapshotsOffset());
   }
 
-  private static ByteBuffer part(HostFile file, Header header, long at, int bytes, int index)
-      throws BlockException {
-    if (at + bytes > file.length() || at + bytes - header.snapshotsOffset() > MAX_BYTES) {
-      throw new CorruptImageException(
-          file.name()
-              + ": internal snapshot "
-              + index
-              + " at 0x"
-              + Long.toHexString(at)
-              + " passes the end of the file or of the largest table");
-    }
-    return file.readAt(at, bytes);
-  }
-
-  private static Entry entry(
-      HostFile file, Header header, ByteBuffer fixed, ByteBuffer rest, int extra, int id, int index)
-      throws BlockException {
-    Geometry geometry = header.geometry();
-    long l1Offset = fixed.getLong(At.L1_OFFSET);
-    int l1Entries = fixed.getInt(At.L1_ENTRIES);
-    long most = geometry.clusters(file.length()) << geometry.clusterBits();
-    if (l1Entries < 0 || l1Entries > Geometry.MAX_L1_BYTES / 8) {
-      throw new UnsupportedImageException(
-          file.name()
-              + ": internal snapshot "
-              + index
-              + ": L1 table of "
-              + Integer.toUnsignedString(l1Entries)
-              + " entries, at most "
-              + Geometry.MAX_L1_BYTES / 8
-              + " are handled");
-    }
-    if (!geometry.aligned(l1Offset)
-        || l1Offset < (l1Entries == 0 ? 0 : geometry.clusterSize())
-        || l1Offset > most - 8L * l1Entries) {
-      throw new CorruptImageException(
-          file.name()
-              + ": internal snapshot "
-              + index
-              + ": L1 table at 0x"
-              + Long.toHexString(l1Offset)
-              + " is not cluster-aligned inside the file");
-    }
+  /// @param raw a whole entry, padded
+  static Entry parse(ByteBuffer raw, Header header) {
+    int extra = raw.getInt(At.EXTRA_LENGTH);
+    int id = Short.toUnsignedInt(raw.getShort(At.ID_LENGTH));
+    int name = Short.toUnsignedInt(raw.getShort(At.NAME_LENGTH));
     boolean hasState = extra >= At.EXTRA_STATE_BYTES + 8;
     boolean hasSize = extra >= At.EXTRA_VIRTUAL_SIZE + 8;
-    byte[] idText = new byte[id];
-    rest.get(extra, idText);
-    byte[] nameText = new byte[rest.remaining() - extra - id];
-    rest.get(extra + id, nameText);
+    boolean hasInstructions = extra >= At.EXTRA_INSTRUCTIONS + 8;
+    long instructions = hasInstructions ? raw.getLong(At.EXTRA + At.EXTRA_INSTRUCTIONS) : -1;
     return new Entry(
-        l1Offset,
-        l1Entries,
+        raw.getLong(At.L1_OFFSET),
+        raw.getInt(At.L1_ENTRIES),
         new InternalSnapshot(
-            new String(idText, UTF_8),
-            new String(nameText, UTF_8),
+            text(raw, At.EXTRA + extra, id),
+            text(raw, At.EXTRA + extra + id, name),
             Instant.ofEpochSecond(
-                Integer.toUnsignedLong(fixed.getInt(At.SECONDS)),
-                Integer.toUnsignedLong(fixed.getInt(At.NANOS))),
-            Duration.ofNanos(Math.max(0, fixed.getLong(At.GUEST_CLOCK))),
+                Integer.toUnsignedLong(raw.getInt(At.SECONDS)),
+                Integer.toUnsignedLong(raw.getInt(At.NANOS))),
+            Duration.ofNanos(Math.max(0, raw.getLong(At.GUEST_CLOCK))),
             hasState
-                ? rest.getLong(At.EXTRA_STATE_BYTES)
-                : Integer.toUnsignedLong(fixed.getInt(At.STATE_BYTES)),
-            hasSize ? rest.getLong(At.EXTRA_VIRTUAL_SIZE) : header.virtualSize(),
-            instructions(rest, extra)),
-        Header.bigEndian(padded(fixed.limit() + rest.limit()))
-            .put(fixed.duplicate().rewind())
-            .put(rest.duplicate().rewind()));
+                ? raw.getLong(At.EXTRA + At.EXTRA_STATE_BYTES)
+                : Integer.toUnsignedLong(raw.getInt(At.STATE_BYTES)),
+            hasSize ? raw.getLong(At.EXTRA + At.EXTRA_VIRTUAL_SIZE) : header.virtualSize(),
+            instructions == -1 ? OptionalLong.empty() : OptionalLong.of(instructions)),
+        raw);
   }
 
-  private static OptionalLong instructions(ByteBuffer rest, int extra) {
-    if (extra < At.EXTRA_INSTRUCTIONS + 8 || rest.getLong(At.EXTRA_INSTRUCTIONS) == -1) {
-      return OptionalLong.empty();
+  /// qemu: ends at the first byte 0.
+  private static String text(ByteBuffer raw, int at, int length) {
+    byte[] bytes = new byte[length];
+    raw.get(at, bytes);
+    int end = 0;
+    while (end < length && bytes[end] != 0) {
+      end++;
     }
-    return OptionalLong.of(rest.getLong(At.EXTRA_INSTRUCTIONS));
+    return new String(bytes, 0, end, UTF_8);
   }
 }

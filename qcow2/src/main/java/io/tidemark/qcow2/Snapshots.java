@@ -30,7 +30,7 @@ final class Snapshots implements SnapshotStore {
 
   @Override
   public List<InternalSnapshot> list() {
-    return image.snapshotTable().entries().stream().map(SnapshotTable.Entry::snapshot).toList();
+    return image.now().snapshots.entries().stream().map(SnapshotTable.Entry::snapshot).toList();
   }
 
   @Override

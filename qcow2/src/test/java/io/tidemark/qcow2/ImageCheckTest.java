@@ -13,6 +13,7 @@ import io.tidemark.testkit.Workload;
 import java.nio.ByteBuffer;
 import java.time.Instant;
 import java.util.ArrayList;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Random;
@@ -28,6 +29,13 @@ class ImageCheckTest {
 
   private static CheckResult check(CrashingFile file) throws BlockException {
     return new ImageCheck(new HostFile(file)).run();
+  }
+
+  private static CheckResult check(CrashingFile file, List<String> lines, ClusterCounts counts)
+      throws BlockException {
+    var host = new HostFile(file);
+    SnapshotTable snapshots = SnapshotTable.read(host, Header.parse(host));
+    return new ImageCheck(host, ImageCheck.Mode.LOOK, lines, snapshots, counts).run();
   }
 
   /// The refcount of a cluster, in an image with one refcount block of 16 bits.
@@ -96,13 +104,7 @@ class ImageCheckTest {
     }
     CheckResult whole = check(file);
     var lines = new ArrayList<String>();
-    CheckResult windows =
-        new ImageCheck(
-                new HostFile(file),
-                ImageCheck.Mode.LOOK,
-                lines,
-                new ClusterCounts(2 * (ClusterCounts.PAGE + 128)))
-            .run();
+    CheckResult windows = check(file, lines, new ClusterCounts(2 * (ClusterCounts.PAGE + 128)));
     assertThat(windows).isEqualTo(whole);
     assertThat(file.virtualSize() / 512).isGreaterThan(2L * ClusterCounts.PAGE);
   }
@@ -116,13 +118,7 @@ class ImageCheckTest {
       }
     }
     file.reopen();
-    CheckResult result =
-        new ImageCheck(
-                new HostFile(file),
-                ImageCheck.Mode.LOOK,
-                new ArrayList<>(),
-                new ClusterCounts(1 << 20))
-            .run();
+    CheckResult result = check(file, new ArrayList<>(), new ClusterCounts(1 << 20));
     assertThat(result.findings()).isEmpty();
     assertThat(result.totalClusters()).isEqualTo(1L << 30);
     assertThat(result.allocatedClusters()).isEqualTo(64);
