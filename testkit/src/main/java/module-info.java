@@ -10,6 +10,7 @@ module io.tidemark.testkit {
   requires org.opentest4j;
   requires org.assertj.core;
   requires java.management;
+  requires jdk.management;
 
   exports io.tidemark.testkit;
 }

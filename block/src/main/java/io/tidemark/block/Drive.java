@@ -106,10 +106,45 @@ public final class Drive implements BlockNode {
     readBytes.add(length);
   }
 
+  /// Makes no object while there is no filter.
   @Override
   public void write(long offset, ByteBuffer from) throws BlockException {
-    change(new GuestWrite.Data(offset, from.asReadOnlyBuffer()));
-    from.position(from.limit());
+    int position = from.position();
+    int length = from.remaining();
+    admit(true, length);
+    long start = enter();
+    boolean done = false;
+    try {
+      BlockNode node = root;
+      checkChange(node, offset, length);
+      RangeLock.Entry range = ranges.take(offset, length);
+      try {
+        mark(offset, length);
+        WriteFilter[] present = filters;
+        if (present.length == 0) {
+          node.write(offset, from);
+        } else {
+          applyFiltered(new GuestWrite.Data(offset, from.asReadOnlyBuffer()), node, present);
+        }
+      } finally {
+        ranges.letGo(range);
+      }
+      done = true;
+    } finally {
+      from.position(done ? position + length : position);
+      leave();
+      count(done, writeOperations, writeNanos, start);
+    }
+    writeBytes.add(length);
+  }
+
+  /// Marks a range in every bitmap that records.
+  private void mark(long offset, long length) {
+    for (DirtyBitmap bitmap : bitmaps) {
+      if (bitmap.enabled()) {
+        bitmap.set(offset, length);
+      }
+    }
   }
 
   @Override
@@ -131,11 +166,7 @@ public final class Drive implements BlockNode {
       BlockNode node = root;
       checkChange(node, write.offset(), length);
       try (var _ = ranges.lock(write.offset(), length)) {
-        for (DirtyBitmap bitmap : bitmaps) {
-          if (bitmap.enabled()) {
-            bitmap.set(write.offset(), length);
-          }
-        }
+        mark(write.offset(), length);
         applyFiltered(write, node, filters);
       }
       done = true;
@@ -178,11 +209,7 @@ public final class Drive implements BlockNode {
           return false;
         }
         range = free.get();
-        for (DirtyBitmap bitmap : bitmaps) {
-          if (bitmap.enabled()) {
-            bitmap.set(offset, length);
-          }
-        }
+        mark(offset, length);
       }
       request.atEnd(this::ended, start, range);
       begun = node.begin(request);

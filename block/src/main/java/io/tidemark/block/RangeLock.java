@@ -3,6 +3,7 @@ package io.tidemark.block;
 
 import java.util.Optional;
 import java.util.concurrent.locks.LockSupport;
+import org.jspecify.annotations.Nullable;
 
 /// Exclusive locks on ranges of one disk: overlapping holders wait for each other, in order of
 /// arrival; others do not.
@@ -19,10 +20,10 @@ public final class RangeLock {
     void close();
   }
 
-  private final class Entry implements Held {
-    private final long offset;
-    private final long end;
-    private final Thread owner = Thread.currentThread();
+  final class Entry implements Held {
+    private long offset;
+    private long end;
+    private Thread owner = Thread.currentThread();
     private Entry previous = this;
     private Entry next = this;
     private boolean gone;
@@ -30,7 +31,7 @@ public final class RangeLock {
     /// Overlapping entries that came before and are still there. Written under the lock's monitor.
     private volatile int blockers;
 
-    Entry(long offset, long end) {
+    private Entry(long offset, long end) {
       this.offset = offset;
       this.end = end;
     }
@@ -45,8 +46,16 @@ public final class RangeLock {
     }
   }
 
+  /// Entries kept for [#take].
+  private static final int MAX_SPARE = 64;
+
   /// The list's anchor: its `next` came first. Lists are changed under `this`.
   private final Entry anchor = new Entry(0, 0);
+
+  /// Entries that nobody holds, one behind the other by `next`; null: none. Guarded by this.
+  private @Nullable Entry spare;
+
+  private int spares; // guarded by this
 
   /// Waits until no other holder overlaps the range, uninterruptibly. An empty range overlaps
   /// nothing.
@@ -56,20 +65,70 @@ public final class RangeLock {
       return () -> {};
     }
     var entry = new Entry(offset, end);
+    enter(entry);
+    if (entry.blockers > 0) {
+      await(entry);
+    }
+    return entry;
+  }
+
+  /// As [#lock], for a guest's request, which is to cost no new object: the entry goes to [#letGo],
+  /// once, and is used again. Null for an empty range.
+  @Nullable Entry take(long offset, long length) {
+    if (length == 0) {
+      return null;
+    }
+    Entry entry;
     synchronized (this) {
-      int blockers = 0;
-      for (Entry e = anchor.next; e != anchor; e = e.next) {
-        if (e.overlaps(entry)) {
-          blockers++;
-        }
-      }
-      entry.blockers = blockers;
-      append(entry);
+      entry = spareOrNew();
+      entry.offset = offset;
+      entry.end = Math.addExact(offset, length);
+      entry.owner = Thread.currentThread();
+      entry.gone = false;
+      enter(entry);
     }
     if (entry.blockers > 0) {
       await(entry);
     }
     return entry;
+  }
+
+  // Under the monitor.
+  private Entry spareOrNew() {
+    Entry first = spare;
+    if (first == null) {
+      return new Entry(0, 0);
+    }
+    spare = first.next == first ? null : first.next; // the last is its own next
+    spares--;
+    return first;
+  }
+
+  /// Ends what [#take] began.
+  void letGo(@Nullable Entry entry) {
+    if (entry == null) {
+      return;
+    }
+    synchronized (this) {
+      release(entry);
+      if (spares < MAX_SPARE) {
+        entry.previous = entry;
+        entry.next = spare == null ? entry : spare;
+        spare = entry;
+        spares++;
+      }
+    }
+  }
+
+  private synchronized void enter(Entry entry) {
+    int blockers = 0;
+    for (Entry e = anchor.next; e != anchor; e = e.next) {
+      if (e.overlaps(entry)) {
+        blockers++;
+      }
+    }
+    entry.blockers = blockers;
+    append(entry);
   }
 
   /// Holds the range if nobody who holds or waits overlaps it; empty, at once, when someone does.

@@ -23,6 +23,10 @@ final class L2Table {
   /// Bytes of a table that are written together: what one changed entry costs.
   static final int CHUNK = 4096;
 
+  /// What no consistent entry reads as, a reserved bit alone: data has a place, and all else is 0,
+  /// or has the flag of zero or compressed.
+  static final long CONTRADICTION = 2;
+
   private static final int SPINS = 64;
 
   /// A changed part of a table, as it was when it was taken.
@@ -78,13 +82,37 @@ final class L2Table {
     if (!extended) {
       return new L2Slot(get(index), 0);
     }
-    for (int tries = 1; ; tries++) {
-      int before = version.getAcquire();
+    while (true) {
+      int before = quiet();
       long entry = words.getAcquire(2 * index);
       long bitmap = words.getAcquire(2 * index + 1);
-      // Safe because the acquiring reads above are not moved past this one.
-      if ((before & 1) == 0 && before == version.getOpaque()) {
+      if (unchanged(before)) {
         return new L2Slot(entry, bitmap);
+      }
+    }
+  }
+
+  /// What an extended entry says of one of its subclusters, as [Subclusters#plain], without an
+  /// object for it; [#CONTRADICTION] where its words contradict one another.
+  long plain(int index, int subcluster) {
+    while (true) {
+      int before = quiet();
+      long entry = words.getAcquire(2 * index);
+      long bitmap = words.getAcquire(2 * index + 1);
+      if (unchanged(before)) {
+        return Subclusters.corrupt(entry, bitmap)
+            ? CONTRADICTION
+            : Subclusters.plain(entry, bitmap, subcluster);
+      }
+    }
+  }
+
+  /// An even version.
+  private int quiet() {
+    for (int tries = 1; ; tries++) {
+      int now = version.getAcquire();
+      if ((now & 1) == 0) {
+        return now;
       }
       if (tries % SPINS == 0) {
         LockSupport.parkNanos(1000); // the changer has lost its processor
@@ -92,6 +120,12 @@ final class L2Table {
         Thread.onSpinWait();
       }
     }
+  }
+
+  /// Whether what was read since is of one version. Safe because acquiring reads before it are not
+  /// moved past this one.
+  private boolean unchanged(int since) {
+    return since == version.getOpaque();
   }
 
   /// Sets an entry. Returns bytes that became dirty by it.

@@ -217,12 +217,15 @@ final class MappingTables {
       return entry(unit);
     }
     long cluster = unit >>> geometry.unitsBits();
-    L2Slot slot = slot(cluster);
-    if (Subclusters.corrupt(slot.entry(), slot.bitmap())) {
-      throw contradiction(cluster, slot);
+    L2Table table = table(l1Index(cluster));
+    if (table == null) {
+      return 0;
     }
-    int index = (int) (unit & (Subclusters.COUNT - 1));
-    return Subclusters.plain(slot.entry(), slot.bitmap(), index);
+    long plain = table.plain(l2Index(cluster), (int) (unit & (Subclusters.COUNT - 1)));
+    if (plain == L2Table.CONTRADICTION) {
+      throw contradiction(cluster, table.slot(l2Index(cluster)));
+    }
+    return plain;
   }
 
   private CorruptImageException contradiction(long cluster, L2Slot slot) {
