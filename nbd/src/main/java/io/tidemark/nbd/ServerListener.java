@@ -37,6 +37,11 @@ final class ServerListener {
     }
   }
 
+  /// Replies that the kernel takes from a connection of a unix socket ahead of its peer, as far as
+  /// the system's `net.core.wmem_max` allows: so the reply to a large read is sent in one go, and
+  /// the next one is read while the peer takes it. For TCP the kernel finds a size itself.
+  static final int SEND_BYTES = 2 << 20;
+
   private final ServerSocketChannel channel;
   private final Optional<Path> path;
   private final @Nullable Object fileKey; // of `path`; null where the file system has none
@@ -74,6 +79,8 @@ final class ServerListener {
           client.setOption(StandardSocketOptions.TCP_NODELAY, true);
           // A peer whose host is gone says nothing any more; else it would hold its place for ever.
           client.setOption(StandardSocketOptions.SO_KEEPALIVE, true);
+        } else {
+          client.setOption(StandardSocketOptions.SO_SNDBUF, SEND_BYTES);
         }
       } catch (IOException e) {
         LOG.log(Level.DEBUG, "{0}: gone when accepted: {1}", name, e.getMessage());

@@ -8,7 +8,7 @@ import java.lang.management.ThreadInfo;
 /// What threads take from the Java heap.
 public final class AllocatedBytes {
   private static final ThreadMXBean THREADS =
-      (ThreadMXBean) ManagementFactory.getPlatformMXBean(ThreadMXBean.class);
+      ManagementFactory.getPlatformMXBean(ThreadMXBean.class);
 
   private AllocatedBytes() {}
 
