@@ -111,6 +111,14 @@ final class FakeDriver implements DomainDriver, ImageService {
   @Override
   public void delete(Path file) {}
 
+  @Override
+  public void delete(Path file, String identity) {}
+
+  @Override
+  public String identity(Path file) {
+    return "";
+  }
+
   private final class FakeDomain implements RunningDomain {
     private final String name;
 

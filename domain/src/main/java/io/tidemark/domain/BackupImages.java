@@ -26,18 +26,30 @@ final class BackupImages {
     this.context = context;
   }
 
-  /// Makes an image, unless the client did, and opens it.
+  /// Makes an image, unless the client did: a scratch under a name of its own, see [#open].
   ///
-  /// @param push a target, worth nothing before it is flushed whole when it is made here; in qcow2
-  ///   it stands on the source as it is, when it holds an increment, so that it shows the whole
-  ///   disk. Else a scratch, worth nothing at all
-  void prepare(Session session, LiveDisk source, BackupJob.Disk disk, boolean push)
+  /// @param push a target: in qcow2 it stands on the source as it is, when it holds an increment,
+  ///   so that it shows the whole disk
+  void make(Session session, LiveDisk source, BackupJob.Disk disk, boolean push)
       throws LibvirtException {
-    Path file = Path.of(disk.node().file());
     if (disk.made()) {
       create(session, source, disk, push);
     } else {
-      checkReused(session, source, disk, file);
+      checkReused(session, source, disk, Path.of(disk.node().file()));
+    }
+  }
+
+  /// Opens an image. A scratch gets its name first: the live record knows by now which file it is.
+  ///
+  /// @param push a target, worth nothing before it is flushed whole when it is made here. Else a
+  ///   scratch, worth nothing at all
+  void open(Session session, BackupJob.Disk disk, boolean push) throws LibvirtException {
+    if (disk.temporary().isPresent()) {
+      try {
+        context.images().publish(disk.temporary().get(), Path.of(disk.node().file()));
+      } catch (DriverException e) {
+        throw notCreated(disk, DriverErrors.reason(e), e);
+      }
     }
     try {
       session
@@ -66,7 +78,7 @@ final class BackupImages {
 
   private void create(Session session, LiveDisk source, BackupJob.Disk disk, boolean push)
       throws LibvirtException {
-    Path file = Path.of(disk.node().file());
+    Path file = disk.temporary().orElse(Path.of(disk.node().file()));
     Optional<ImageService.Backing> backing = Optional.empty();
     if (push && disk.incremental().isPresent() && disk.node().format().equals("qcow2")) {
       Layer active = source.active();
@@ -81,14 +93,21 @@ final class BackupImages {
               session.driver().sizes(source.target()).capacity(),
               backing);
       disk.markThere();
+      if (disk.temporary().isPresent()) {
+        disk.identity(context.images().identity(file));
+      }
     } catch (DriverException e) {
-      throw new LibvirtException(
-          ErrorCode.SYSTEM_ERROR,
-          ErrorDomain.HYPERVISOR,
-          "failed to create image file '%s': %s"
-              .formatted(disk.finalFile(), domain.upkeep().whyNotCreated(file, e)),
-          e);
+      throw notCreated(disk, domain.upkeep().whyNotCreated(file, e), e);
     }
+  }
+
+  private static LibvirtException notCreated(
+      BackupJob.Disk disk, String reason, DriverException cause) {
+    return new LibvirtException(
+        ErrorCode.SYSTEM_ERROR,
+        ErrorDomain.HYPERVISOR,
+        "failed to create image file '%s': %s".formatted(disk.finalFile(), reason),
+        cause);
   }
 
   private void checkReused(Session session, LiveDisk source, BackupJob.Disk disk, Path file)
@@ -149,30 +168,38 @@ final class BackupImages {
   /// Removes what the backup made and what is not a backup. Storage that hangs keeps the domain's
   /// clients waiting for [#REMOVE_LIMIT] only: the files go when it answers.
   void remove(BackupJob job) {
-    List<Path> files =
-        job.disks().stream()
-            .filter(BackupJob.Disk::removable)
-            .map(disk -> Path.of(disk.published() ? disk.finalFile() : disk.node().file()))
-            .toList();
-    if (files.isEmpty()) {
+    List<BackupJob.Disk> disks = job.disks().stream().filter(BackupJob.Disk::removable).toList();
+    if (disks.isEmpty()) {
       return;
     }
     Thread removal =
         Thread.ofPlatform()
             .daemon()
             .name("remove-" + domain.name())
-            .start(() -> files.forEach(domain.upkeep()::deleteFile));
+            .start(() -> disks.forEach(this::remove));
     try {
       if (!removal.join(REMOVE_LIMIT)) {
         LOG.log(
             Level.WARNING,
             "{0}: {1} not removed after {2} s, it will be when its storage answers",
             domain.name(),
-            files,
+            disks.stream().map(BackupJob.Disk::finalFile).toList(),
             REMOVE_LIMIT.toSeconds());
       }
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt(); // the removal goes on by itself
+    }
+  }
+
+  /// A scratch has the client's name, which may be another file's by now: only what was made goes.
+  private void remove(BackupJob.Disk disk) {
+    if (disk.temporary().isPresent()) {
+      domain.upkeep().deleteFile(disk.temporary().get());
+      if (!disk.identity().isEmpty()) {
+        domain.upkeep().deleteFile(Path.of(disk.node().file()), disk.identity());
+      }
+    } else {
+      domain.upkeep().deleteFile(Path.of(disk.published() ? disk.finalFile() : disk.node().file()));
     }
   }
 }

@@ -2,6 +2,7 @@
 package io.tidemark.domain;
 
 import io.tidemark.domain.spi.Storage;
+import java.nio.file.Path;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
@@ -24,7 +25,9 @@ final class BackupJob {
   ///
   /// @param ours the file is made by this backup, so is published or removed at the end
   /// @param formatted a device that the image is made on
-  record Making(boolean ours, boolean formatted) {}
+  /// @param temporary a random name that a scratch has until it is known which file it is: the name
+  ///   that the client gave may be another file's after a crash
+  record Making(boolean ours, boolean formatted, Optional<Path> temporary) {}
 
   /// What clients of a pull backup ask for.
   ///
@@ -43,6 +46,7 @@ final class BackupJob {
     // Null while its job runs.
     private @Nullable BlockJobStatus outcome;
     private boolean there;
+    private String identity = "";
     private boolean published;
     private boolean told;
     private long current;
@@ -121,6 +125,20 @@ final class BackupJob {
     /// The image that [#made] asks for was made, or may have been.
     void markThere() {
       there = true;
+    }
+
+    /// Absent for what is made under its own name.
+    Optional<Path> temporary() {
+      return making.temporary();
+    }
+
+    /// What tells the scratch from other files of its name; empty until it is known.
+    String identity() {
+      return identity;
+    }
+
+    void identity(String found) {
+      identity = found;
     }
 
     /// Whether there may be a file that is this backup's to remove.
@@ -328,6 +346,8 @@ final class BackupJob {
           .attribute("final", disk.finalFile())
           .attribute("ours", disk.ours() ? "yes" : "no")
           .attribute("formatted", disk.making.formatted() ? "yes" : "no")
+          .attribute("temporary", disk.temporary().map(Path::toString).orElse(""))
+          .attribute("identity", disk.identity())
           .attribute("export", disk.offer().name())
           .attribute("exportBitmap", disk.offer().bitmap().orElse(""))
           .attribute("incremental", disk.incremental().orElse(""))
@@ -356,13 +376,17 @@ final class BackupJob {
               target.attribute("final"),
               new Making(
                   target.attribute("ours").equals("yes"),
-                  target.attribute("formatted").equals("yes")),
+                  target.attribute("formatted").equals("yes"),
+                  Optional.of(target.attribute("temporary"))
+                      .filter(name -> !name.isEmpty())
+                      .map(Path::of)),
               Optional.of(target.attribute("incremental")).filter(name -> !name.isEmpty()),
               new Offer(
                   target.attribute("export"),
                   Optional.of(target.attribute("exportBitmap")).filter(name -> !name.isEmpty())));
       long total = Long.parseLong(target.attribute("total"));
       disk.progress(total, total);
+      disk.identity(target.attribute("identity"));
       disk.markThere();
       disks.add(disk);
     }

@@ -237,7 +237,10 @@ final class BackupPlan {
         "backup-%s-%s".formatted(disk.target(), node.nodeName()),
         node,
         file,
-        new BackupJob.Making(ours, device && !reuse && !wanted.format().equals("raw")),
+        new BackupJob.Making(
+            ours,
+            device && !reuse && !wanted.format().equals("raw"),
+            ours && xml.pull() ? Optional.of(partialName(path)) : Optional.empty()),
         wanted.incremental(),
         new BackupJob.Offer(wanted.exportName(), wanted.exportBitmap()));
   }

@@ -3,6 +3,8 @@ package io.tidemark.domain;
 
 import io.tidemark.domain.spi.ViewServerSpec;
 import io.tidemark.domain.spi.ViewServerSpec.Address;
+import java.net.InetAddress;
+import java.net.UnknownHostException;
 import java.nio.file.Path;
 
 /// `<server>` of a pull backup: where its clients connect.
@@ -44,6 +46,20 @@ record BackupServer(Address address, boolean tls) {
       server.attribute("tls", "yes");
     }
     return server;
+  }
+
+  /// With its host as an address, so that nobody waits for a name service under a domain's lock.
+  /// What cannot be resolved stays as it is: listening fails for it, with the reason.
+  BackupServer resolved() {
+    if (address instanceof Address.Tcp(String host, int port)) {
+      try {
+        return new BackupServer(
+            new Address.Tcp(InetAddress.getByName(host).getHostAddress(), port), tls);
+      } catch (UnknownHostException _) {
+        return this;
+      }
+    }
+    return this;
   }
 
   ViewServerSpec spec() {

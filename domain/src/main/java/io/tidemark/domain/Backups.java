@@ -17,11 +17,12 @@ import org.jspecify.annotations.Nullable;
 /// Backups of one domain: from the checks of virDomainBackupBegin ([BackupPlan]) to the last event.
 /// Every method is called with the domain's lock held.
 ///
-/// **Pull.** Scratch images are made, the server listens, the transaction starts bitmaps and views
-/// at one instant, the views are offered. It lasts until its client ends it; then the server stops,
-/// the views are given up, and the scratch files go. A restart finds the live record: it removes
-/// the scratch files and reports the job failed, since what the guest overwrote meanwhile is not
-/// kept.
+/// **Pull.** Scratch images are made under random names, their identities recorded, and named as
+/// the client wants it, so that a restart removes these files and no other of that name; the server
+/// listens, the transaction starts bitmaps and views at one instant, the views are offered. It
+/// lasts until its client ends it; then the server stops, the views are given up, and the scratch
+/// files go. A restart finds the live record: it removes the scratch files and reports the job
+/// failed, since what the guest overwrote meanwhile is not kept.
 ///
 /// **Push.** A target is written as `.NAME.<random>.tidemark-partial` in its folder and gets its
 /// name when all disks are complete, so no file is ever there that claims to be a backup and is
@@ -61,10 +62,13 @@ final class Backups {
   }
 
   /// Starts a backup, the domain being active and free of another one.
+  ///
+  /// @param served the document's server with its name looked up, see [BackupServer#resolved]
   void begin(
       Session session,
       BackupXml xml,
       Optional<CheckpointDocument.Request> checkpoint,
+      Optional<BackupServer> served,
       boolean reuse)
       throws LibvirtException {
     Live live = session.live();
@@ -85,7 +89,7 @@ final class Backups {
     }
     boolean started = false;
     try {
-      run(session, job, made);
+      run(session, job, made, served);
       started = true;
     } finally {
       if (!started && live.backup() == job) {
@@ -94,19 +98,25 @@ final class Backups {
     }
   }
 
-  private void run(Session session, BackupJob job, Optional<CheckpointDocument> checkpoint)
+  private void run(
+      Session session,
+      BackupJob job,
+      Optional<CheckpointDocument> checkpoint,
+      Optional<BackupServer> served)
       throws LibvirtException {
     Live live = session.live();
-    try {
-      domain.stored().putLive(session.live());
-    } catch (IOException e) {
-      throw domain.upkeep().cannotWrite(e);
+    record(live);
+    for (BackupJob.Disk disk : job.disks()) {
+      images.make(session, live.disk(disk.target()), disk, !job.pull());
+    }
+    if (job.pull()) {
+      record(live); // the scratches' identities
     }
     for (BackupJob.Disk disk : job.disks()) {
-      images.prepare(session, live.disk(disk.target()), disk, !job.pull());
+      images.open(session, disk, !job.pull());
     }
-    if (job.server().isPresent()) {
-      listen(session, job.server().get());
+    if (served.isPresent()) {
+      listen(session, served.get());
     }
     List<TransactionAction> actions = new ArrayList<>();
     if (checkpoint.isPresent()) {
@@ -128,6 +138,14 @@ final class Backups {
       offer(session, job);
     }
     session.watch().poke();
+  }
+
+  private void record(Live live) throws LibvirtException {
+    try {
+      domain.stored().putLive(live);
+    } catch (IOException e) {
+      throw domain.upkeep().cannotWrite(e);
+    }
   }
 
   private static void listen(Session session, BackupServer server) throws LibvirtException {

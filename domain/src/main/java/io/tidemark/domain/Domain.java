@@ -463,11 +463,12 @@ public final class Domain {
         checkpointXml == null
             ? Optional.empty()
             : Optional.of(CheckpointDocument.parse(checkpointXml));
+    Optional<BackupServer> served = backup.server().map(BackupServer::resolved);
+    boolean reuse = Flags.has(flags, Flags.BACKUP_REUSE_EXTERNAL);
     run(() -> {
       jobs.awaitNoBackup();
       Session running = life.runningSession().orElseThrow(Domain::noBackupOfInactive);
-      life.backups()
-          .begin(running, backup, checkpoint, Flags.has(flags, Flags.BACKUP_REUSE_EXTERNAL));
+      life.backups().begin(running, backup, checkpoint, served, reuse);
     });
   }
 

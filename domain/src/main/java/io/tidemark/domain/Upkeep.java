@@ -57,9 +57,22 @@ record Upkeep(DomainContext context, String name) {
     try {
       context.images().delete(file);
     } catch (DriverException e) {
-      Level level = e.kind() == DriverException.Kind.MISSING_FILE ? Level.DEBUG : Level.WARNING;
-      LOG.log(level, "%s: remove %s".formatted(name, file), e);
+      notDeleted(file, e);
     }
+  }
+
+  /// The file with this identity; another one of that name stays.
+  void deleteFile(Path file, String identity) {
+    try {
+      context.images().delete(file, identity);
+    } catch (DriverException e) {
+      notDeleted(file, e);
+    }
+  }
+
+  private void notDeleted(Path file, DriverException why) {
+    Level level = why.kind() == DriverException.Kind.MISSING_FILE ? Level.DEBUG : Level.WARNING;
+    LOG.log(level, "%s: remove %s".formatted(name, file), why);
   }
 
   void stop(Session of) {

@@ -337,6 +337,32 @@ final class Machine {
     }
 
     @Override
+    public String identity(Path file) throws DriverException {
+      synchronized (Machine.this) {
+        alive();
+        return String.valueOf(System.identityHashCode(open(file)));
+      }
+    }
+
+    @Override
+    public void delete(Path file, String identity) throws DriverException {
+      synchronized (Machine.this) {
+        if (!identity(file).equals(identity)) {
+          throw new DriverException(DriverException.Kind.GENERIC, file + ": another file");
+        }
+        delete(file);
+      }
+    }
+
+    private FakeImage open(Path file) throws DriverException {
+      FakeImage image = images.get(file);
+      if (image == null) {
+        throw new DriverException(DriverException.Kind.MISSING_FILE, file + ": missing");
+      }
+      return image;
+    }
+
+    @Override
     public void delete(Path file) throws DriverException {
       synchronized (Machine.this) {
         alive();

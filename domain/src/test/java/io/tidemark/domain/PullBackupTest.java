@@ -170,4 +170,16 @@ class PullBackupTest {
         109,
         10);
   }
+
+  /// Who put a file under the scratch's name after a kill keeps it.
+  @Test
+  void anotherFileOfTheScratchsNameStays() throws LibvirtException {
+    Domain domain = daemon.startTransient();
+    domain.backupBegin(pull("", "<disk name='vda'><scratch file='/bk/s'/></disk>"), null, 0);
+    daemon.view.kill();
+    machine.image("/bk/s", "qcow2", 4096);
+    Daemon next = new Daemon(machine);
+    next.domains.restore();
+    assertThat(machine.has("/bk/s")).isTrue();
+  }
 }

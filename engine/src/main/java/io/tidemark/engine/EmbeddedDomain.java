@@ -455,7 +455,8 @@ final class EmbeddedDomain implements RunningDomain {
     stopped = true;
     notices.end();
     var failures = new ArrayList<DriverException>();
-    stopViewServer();
+    views.ifPresent(ViewServer::end);
+    views = Optional.empty();
     List<JobTable.Entry> stuck = jobs.cancelAll(JOB_END_LIMIT);
     // A suspended guest's requests are held and were never begun: no use in waiting for them.
     drives.values().forEach(drive -> drive.drive().throttle(Optional.empty()));

@@ -12,6 +12,8 @@ import io.tidemark.domain.spi.DriveStatistics;
 import io.tidemark.domain.spi.DriverException;
 import io.tidemark.domain.spi.ImageSizes;
 import io.tidemark.nbd.Export;
+import java.lang.System.Logger;
+import java.lang.System.Logger.Level;
 import java.util.List;
 import java.util.Optional;
 import org.jspecify.annotations.Nullable;
@@ -21,6 +23,8 @@ import org.jspecify.annotations.Nullable;
 ///
 /// Not thread-safe: guarded by the domain's lock.
 final class GuestDrive {
+  private static final Logger LOG = System.getLogger(GuestDrive.class.getName());
+
   private final DriveSpec spec;
   private final Drive drive;
   private final DriveBitmaps bitmaps;
@@ -63,6 +67,53 @@ final class GuestDrive {
     if (store.isPresent()) {
       bitmaps.load(store.get(), !spec.readOnly() && !top.format().readOnly());
     }
+  }
+
+  /// Takes a bitmap that is gone from the top out of the images beneath it, durably, as libvirt
+  /// does. An image that cannot be changed, since another program reads it, keeps it until the
+  /// drive stands on it again.
+  void removeBeneath(String bitmap) {
+    Optional<NodeGraph.Node> node = top.backing();
+    while (node.isPresent()) {
+      removeFrom(node.get(), bitmap);
+      node = node.get().backing();
+    }
+  }
+
+  private void removeFrom(NodeGraph.Node node, String bitmap) {
+    FormatNode image = node.format();
+    if (!holds(image, bitmap)) {
+      return;
+    }
+    boolean readOnly = image.readOnly();
+    try {
+      if (readOnly) {
+        image.reopen(false);
+      }
+      try {
+        if (holds(image, bitmap)) {
+          image.bitmapStore().orElseThrow().remove(bitmap);
+        }
+      } finally {
+        if (readOnly) {
+          image.reopen(true);
+        }
+      }
+    } catch (BlockException e) {
+      LOG.log(
+          Level.WARNING,
+          "{0}: bitmap {1} stays in {2}: {3}",
+          target(),
+          bitmap,
+          node.spec().storage().location(),
+          e.getMessage());
+    }
+  }
+
+  private static boolean holds(FormatNode image, String bitmap) {
+    return image.bitmapStore().stream()
+        .flatMap(store -> store.stored().stream())
+        .anyMatch(stored -> stored.name().equals(bitmap));
   }
 
   /// Before the drive is re-pointed to `next`, by a mirror or for a snapshot.

@@ -99,6 +99,7 @@ final class Transaction {
   private final Map<GuestDrive, NodeGraph.Node> overlays = new LinkedHashMap<>();
   private final List<Runnable> atTheInstant = new ArrayList<>();
   private final List<ImageChange> imageChanges = new ArrayList<>();
+  private final List<Runnable> afterwards = new ArrayList<>();
 
   /// A durable change of an image's bitmaps, and what takes it back.
   private record ImageChange(Step make, Step undo) {}
@@ -221,6 +222,7 @@ final class Transaction {
       throw DriverErrors.notFound("bitmap", remove.bitmap() + " of " + drive.target());
     }
     if (gone.persistent()) {
+      afterwards.add(() -> drive.removeBeneath(remove.bitmap()));
       imageChanges.add(
           new ImageChange(
               () -> drive.bitmaps().removeFromImage(remove.bitmap()),
@@ -388,6 +390,7 @@ final class Transaction {
       throw e;
     }
     overlays.forEach(GuestDrive::afterPivot);
+    afterwards.forEach(Runnable::run);
     // Nobody writes the old tops any more: other programs may read them now.
     for (NodeGraph.Node overlay : overlays.values()) {
       overlay.backing().ifPresent(BlockJobs::readOnlyAgain);

@@ -90,7 +90,14 @@ final class ViewServer {
     }
   }
 
+  /// Nobody connects any more when it returns, and a view that is given up answers nothing: no use
+  /// in waiting for clients that do not read.
   void stop() {
+    server.closeAside(END_LIMIT);
+  }
+
+  /// As [#stop], and waits for what is under way: before the images are closed.
+  void end() {
     server.close(END_LIMIT);
   }
 }

@@ -179,6 +179,21 @@ class EngineImageServiceTest {
     assertThat(file("a")).doesNotExist();
   }
 
+  @Test
+  void deletesTheFileOfAnIdentityOnly() throws IOException {
+    Files.writeString(file("a"), "x");
+    String identity = images.identity(file("a"));
+    Files.writeString(file("a"), "written since");
+    Files.move(file("a"), file("b"));
+    Files.writeString(file("a"), "another");
+
+    refuses(() -> images.delete(file("a"), identity), Kind.GENERIC, "is another file");
+    refuses(() -> images.delete(file("none"), identity), Kind.MISSING_FILE, "no such file");
+    assertThat(file("a")).hasContent("another");
+    images.delete(file("b"), identity);
+    assertThat(file("b")).doesNotExist();
+  }
+
   private Path file(String name) {
     return dir.resolve(name);
   }

@@ -11,6 +11,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import io.tidemark.domain.spi.BitmapState;
 import io.tidemark.domain.spi.DriverException.Kind;
+import io.tidemark.domain.spi.ImageService.StoredBitmap;
 import io.tidemark.domain.spi.MirrorSpec;
 import io.tidemark.domain.spi.RunningDomain;
 import io.tidemark.domain.spi.TransactionAction.AddBitmap;
@@ -67,6 +68,25 @@ class SnapshotTransactionTest {
     rig.requireHolds(vdb, "raw", frozen[1]);
     rig.requireHolds(overA, "qcow2", modelA);
     rig.requireHolds(overB, "qcow2", modelB);
+  }
+
+  @Test
+  void bitmapThatGoesLeavesTheImagesBeneathToo() throws Exception {
+    Path vda = rig.create("a.qcow2", "qcow2");
+    Path over = rig.create("a.snap", "qcow2", vda.toString(), "qcow2");
+    RunningDomain domain = rig.launch(drive("vda", node("n1", vda, "qcow2")));
+    domain.transaction(
+        List.of(new AddBitmap("vda", "c1", 65536, true), new AddBitmap("vda", "c2", 65536, true)));
+    domain.addNode(node("n2", over, "qcow2"));
+    domain.transaction(List.of(new Snapshot("vda", "n2")));
+    domain.transaction(List.of(new RemoveBitmap("vda", "c1")));
+    assertThat(rig.images.inspect(vda, "qcow2").bitmaps())
+        .extracting(StoredBitmap::name)
+        .containsExactly("c2");
+    domain.stop();
+    assertThat(rig.images.inspect(over, "qcow2").bitmaps())
+        .extracting(StoredBitmap::name)
+        .containsExactly("c2");
   }
 
   /// As a backup by snapshot does: the image beneath is read while the guest goes on.

@@ -178,6 +178,19 @@ public final class ExportServer implements AutoCloseable {
   /// As [#close], with another patience: short where the requests that are received are known to be
   /// held, as in a drained drive.
   public void close(Duration patience) {
+    end(refuse(), patience);
+  }
+
+  /// As [#close], without waiting: when it returns nobody connects any more and the sockets' files
+  /// are gone; requests that are under way have `patience` to end.
+  public void closeAside(Duration patience) {
+    List<ServerConnection> users = refuse();
+    if (!users.isEmpty()) {
+      Thread.ofPlatform().daemon().name("nbd-close").start(() -> end(users, patience));
+    }
+  }
+
+  private List<ServerConnection> refuse() {
     List<ServerListener> open;
     List<ServerConnection> users;
     synchronized (lock) {
@@ -189,6 +202,10 @@ public final class ExportServer implements AutoCloseable {
       offers.clear();
     }
     open.forEach(ServerListener::close);
+    return users;
+  }
+
+  private void end(List<ServerConnection> users, Duration patience) {
     if (!end(users, connections::isEmpty, patience)) {
       LOG.log(
           Level.WARNING,

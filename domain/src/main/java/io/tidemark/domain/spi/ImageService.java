@@ -8,7 +8,7 @@ import java.util.List;
 import java.util.Optional;
 
 /// What the domain room asks about image files, running or not. Used with every driver. No call
-/// changes a file but [#create], [#publish], [#delete] and those about snapshots.
+/// changes a file but [#create], [#publish], the deletes and those about snapshots.
 public interface ImageService {
   /// A backing file as the image's header records it.
   record Backing(String name, Optional<String> format) {}
@@ -87,4 +87,12 @@ public interface ImageService {
 
   /// Removes a regular file; never a device node.
   void delete(Path file) throws DriverException;
+
+  /// What tells a file from any other that may have its name later: its device, inode and, where
+  /// the file system keeps it, birth. Of a file that the caller has just made: its times may
+  /// change.
+  String identity(Path file) throws DriverException;
+
+  /// As [#delete], of the file with this identity; another one stays (kind `GENERIC`).
+  void delete(Path file, String identity) throws DriverException;
 }
