@@ -18,13 +18,20 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /// A pull backup with `tls='yes'`, read by libnbd over GnuTLS: clients with a certificate of the
 /// authority get the disk, all others nothing. The certificates are made here, by openssl.
 @Tag("interop")
 class PullTlsIT {
   private static final String DOMAIN = "sealed";
-  private static final String NEW_KEY = "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+
+  private static String newKey(String kind) {
+    return kind.equals("rsa")
+        ? "req -newkey rsa:2048 -nodes"
+        : "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+  }
 
   @TempDir Path folder;
   private Path disk;
@@ -43,10 +50,14 @@ class PullTlsIT {
     try (var free = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
       port = free.getLocalPort();
     }
+  }
+
+  /// @param kind of all keys: `rsa` or `ec`
+  private void makeCertificates(String kind) throws IOException {
     for (String authority : new String[] {"ours", "theirs"}) {
-      Path certificates = authority(authority);
-      issue(certificates, "server", "subjectAltName=DNS:localhost,IP:127.0.0.1");
-      issue(certificates, "client", "extendedKeyUsage=clientAuth");
+      Path certificates = authority(authority, kind);
+      issue(certificates, kind, "server", "subjectAltName=DNS:localhost,IP:127.0.0.1");
+      issue(certificates, kind, "client", "extendedKeyUsage=clientAuth");
     }
     Files.createDirectory(folder.resolve("nameless"));
     Files.copy(folder.resolve("ours/ca-cert.pem"), folder.resolve("nameless/ca-cert.pem"));
@@ -67,13 +78,13 @@ class PullTlsIT {
     }
   }
 
-  private Path authority(String name) throws IOException {
+  private Path authority(String name, String kind) throws IOException {
     Path place = Files.createDirectory(folder.resolve(name));
     Tool.require("openssl")
         .in(place)
         .ok(
             (Object[])
-                (NEW_KEY
+                (newKey(kind)
                         + " -x509 -days 2 -keyout ca-key.pem -out ca-cert.pem"
                         + " -subj /CN="
                         + name)
@@ -81,7 +92,8 @@ class PullTlsIT {
     return place;
   }
 
-  private static void issue(Path place, String role, String extension) throws IOException {
+  private static void issue(Path place, String kind, String role, String extension)
+      throws IOException {
     Path extensions = Files.writeString(place.resolve(role + ".ext"), extension + "\n");
     Tool openssl = Tool.require("openssl").in(place);
     openssl.ok(
@@ -140,8 +152,10 @@ class PullTlsIT {
     assertThat(refused.out()).doesNotContain("16777216");
   }
 
-  @Test
-  void onlyClientsOfTheAuthorityRead() throws IOException {
+  @ParameterizedTest
+  @ValueSource(strings = {"rsa", "ec"})
+  void onlyClientsOfTheAuthorityRead(String kind) throws IOException {
+    makeCertificates(kind);
     ProvingGuest writing = run();
     Virsh virsh = new Virsh(Objects.requireNonNull(daemon));
     long notBefore = writing.proof().acknowledged();
@@ -165,6 +179,7 @@ class PullTlsIT {
 
   @Test
   void unixSocketsAreSealedTooAndClientsNeedNoCertificateWhereToldSo() throws IOException {
+    makeCertificates("ec");
     ProvingGuest writing = run("--backup-tls-no-verify");
     Virsh virsh = new Virsh(Objects.requireNonNull(daemon));
     Path socket = folder.resolve("pull.sock");

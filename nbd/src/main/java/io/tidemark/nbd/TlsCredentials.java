@@ -38,8 +38,9 @@ import org.jspecify.annotations.Nullable;
 /// QEMU, nbdkit and libnbd give them: `ca-cert.pem`, and `server-cert.pem` with `server-key.pem` or
 /// `client-cert.pem` with `client-key.pem`.
 ///
-/// TLS 1.2 and 1.3. Keys are PKCS #8 without a password (`BEGIN PRIVATE KEY`): RSA, EC or EdDSA.
-/// There are no pre-shared keys: the JDK has none from outside.
+/// TLS 1.2 and 1.3; a server whose clients' certificates an RSA authority signs: 1.2. Keys are PKCS
+/// #8 without a password (`BEGIN PRIVATE KEY`): RSA, EC or EdDSA. There are no pre-shared keys: the
+/// JDK has none from outside.
 public final class TlsCredentials {
   /// Bytes of one PEM file.
   static final int MAX_FILE_BYTES = 1 << 20;
@@ -49,14 +50,21 @@ public final class TlsCredentials {
   private static final List<String> KEY_ALGORITHMS = List.of("RSA", "EC", "EdDSA");
   private static final String[] PROTOCOLS = {"TLSv1.3", "TLSv1.2"};
 
+  // gnutls: 3.7 shows a certificate only when the algorithm that signed it is one that the server
+  // takes for handshakes; in TLS 1.3 the JDK names none that an RSA authority signs with.
+  private static final String[] FOR_RSA_CLIENTS = {"TLSv1.2"};
+
   private final SSLContext context;
   private final boolean client;
   private final boolean verifyPeer;
+  private final String[] protocols;
 
-  private TlsCredentials(SSLContext context, boolean client, boolean verifyPeer) {
+  private TlsCredentials(
+      SSLContext context, boolean client, boolean verifyPeer, String[] protocols) {
     this.context = context;
     this.client = client;
     this.verifyPeer = verifyPeer;
+    this.protocols = protocols;
   }
 
   /// A server's: certificate and key, and the authority that signs its clients' certificates.
@@ -65,8 +73,12 @@ public final class TlsCredentials {
   ///   `ca-cert.pem` need not be there
   /// @throws IOException naming the file, when one is missing or not what it should be
   public static TlsCredentials server(Path folder, boolean verifyPeer) throws IOException {
-    return new TlsCredentials(
-        context(Optional.of(folder), "server", verifyPeer), false, verifyPeer);
+    SSLContext context = context(Optional.of(folder), "server", verifyPeer);
+    boolean rsaClients =
+        verifyPeer
+            && certificates(folder.resolve("ca-cert.pem")).stream()
+                .anyMatch(authority -> authority.getPublicKey().getAlgorithm().equals("RSA"));
+    return new TlsCredentials(context, false, verifyPeer, rsaClients ? FOR_RSA_CLIENTS : PROTOCOLS);
   }
 
   /// A client's: the authority that signed the server's certificate, and its own certificate where
@@ -77,7 +89,7 @@ public final class TlsCredentials {
   ///   host that was connected to
   public static TlsCredentials client(Optional<Path> folder, boolean verifyPeer)
       throws IOException {
-    return new TlsCredentials(context(folder, "client", verifyPeer), true, verifyPeer);
+    return new TlsCredentials(context(folder, "client", verifyPeer), true, verifyPeer, PROTOCOLS);
   }
 
   /// An engine for one connection.
@@ -89,7 +101,7 @@ public final class TlsCredentials {
         host.isPresent() ? context.createSSLEngine(host.get(), -1) : context.createSSLEngine();
     engine.setUseClientMode(client);
     SSLParameters parameters = engine.getSSLParameters();
-    parameters.setProtocols(PROTOCOLS);
+    parameters.setProtocols(protocols);
     if (!client) {
       parameters.setNeedClientAuth(verifyPeer);
     } else if (verifyPeer && host.isPresent()) {
