@@ -401,7 +401,8 @@ public final class MirrorJob extends Job {
     }
     if (!synchronous) {
       enterSynchronous(0);
-    } else if (statusLocked() == JobStatus.RUNNING) {
+    }
+    if (synchronous && statusLocked() == JobStatus.RUNNING) {
       wasReady = true;
       move(JobStatus.READY);
     }
