@@ -125,8 +125,12 @@ record SnapshotDeletion(DomainLife domain, DomainContext context) {
       Optional<LiveDisk> disk = session.live().find(of.name());
       if (disk.isPresent()) {
         List<Layer> layers = disk.get().layers();
-        for (int i = 0; i < layers.size() - 1; i++) {
+        for (int i = 0; i < layers.size(); i++) {
           if (of.path().equals(Optional.of(layers.get(i).file()))) {
+            if (i == layers.size() - 1) {
+              throw ErrorCode.OPERATION_FAILED.because(
+                  "failed to find parent disk source in backing chain");
+            }
             return new Place(disk.get(), layers.get(i), layers.get(i + 1), i == 0);
           }
         }

@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import io.tidemark.domain.spi.DriveSpec;
 import io.tidemark.domain.spi.DriverException;
+import io.tidemark.domain.spi.DriverJobStatus;
 import io.tidemark.domain.spi.NodeSpec;
 import io.tidemark.domain.spi.StateStore;
 import java.util.ArrayList;
@@ -613,6 +614,20 @@ class SnapshotsTest {
         18,
         "invalid argument: could not find base disk source in disk source chain");
     assertThat(domain.isActive()).isFalse();
+  }
+
+  @Test
+  void whoseOverlayStandsOnNothingAnyMoreIsNotDeleted() throws LibvirtException {
+    Domain domain = daemon.startTransient();
+    Snapshot x = take(domain, "x");
+    domain.blockPull("vda", 0, 0);
+    daemon.running().move("pull-vda-libvirt-4-format", DriverJobStatus.PENDING);
+    daemon.awaitEvents(2);
+    assertRefused(
+        () -> x.delete(0),
+        9,
+        10,
+        "operation failed: failed to find parent disk source in backing chain");
   }
 
   @Test

@@ -92,6 +92,12 @@ class ChainJobsIT {
   }
 
   @Test
+  void blockpullToWhatLiesDirectlyBeneathNamesItByItsAbsolutePath() {
+    virsh.ok("blockpull", "vm", "vda", "--base", mid, "--wait");
+    endAndJudge(top, mid.toString());
+  }
+
+  @Test
   void blockpullKeepsARelativeName() {
     virsh.ok("blockpull", "vm", "vda", "--base", base, "--keep-relative", "--wait");
     endAndJudge(top, "base.qcow2");

@@ -102,10 +102,13 @@ public final class StreamJob extends LayerJob {
   @Override
   void takeEffect() throws BlockException {
     Optional<BlockNode> old = options.top().backing();
-    if (old.isEmpty() || old.equals(options.base())) {
+    if (old.isEmpty()) {
       return;
     }
     options.top().changeBacking(options.reference());
+    if (old.equals(options.base())) {
+      return; // only its name was to change
+    }
     Optional<BlockNode> _ = options.top().detachBacking();
     options.base().ifPresent(options.top()::attachBacking);
   }
