@@ -313,15 +313,13 @@ final class BlockJobs {
         }
         element.setSource(disk.active().storage(), disk.active().format());
         if (!copy.sharesBacking()) {
-          element.setBacking(
-              disk.explicitBacking()
-                  ? DomainXml.backingStore(disk.layers(), false, disk.terminated())
-                  : Optional.empty());
+          element.setBacking(shownBacking(disk));
         }
       }
       case ChainChange.ActiveCommit commit -> {
+        Optional<XmlElement> base = element.store(commit.base().file());
         Optional<XmlElement> beneath =
-            element.store(commit.base().file()).flatMap(base -> base.child("backingStore"));
+            base.isPresent() ? base.get().child("backingStore") : shownBacking(disk);
         element.setSource(commit.base().storage(), commit.base().format());
         element.setBacking(beneath);
       }
@@ -339,6 +337,12 @@ final class BlockJobs {
       }
     }
     domain.stored().putOrLog();
+  }
+
+  private static Optional<XmlElement> shownBacking(LiveDisk disk) {
+    return disk.explicitBacking()
+        ? DomainXml.backingStore(disk.layers(), false, disk.terminated())
+        : Optional.empty();
   }
 
   private void concluded(Session session, LiveDisk disk, BlockJob job, JobState state) {

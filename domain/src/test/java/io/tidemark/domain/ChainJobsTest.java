@@ -154,6 +154,17 @@ class ChainJobsTest {
   }
 
   @Test
+  void definitionThatSaidNothingOfTheBaseOfAnActiveCommitSaysThatTheChainEnds()
+      throws LibvirtException {
+    Domain domain = startDefined("");
+    domain.blockCommit("vda", null, null, 0, Flags.COMMIT_ACTIVE);
+    daemon.running().ready("commit-vda-libvirt-1-format");
+    daemon.awaitEvents(2);
+    domain.blockJobAbort("vda", Flags.ABORT_PIVOT);
+    assertThat(inactive(domain)).contains("<source file='/img/base'/><backingStore/>");
+  }
+
+  @Test
   void commitBesideAJobIsRefusedForTheJobBeforeItsPlaces() throws LibvirtException {
     Domain domain = start(daemon, false);
     domain.blockRebase("vda", "/img/copy", 0, Flags.REBASE_COPY);

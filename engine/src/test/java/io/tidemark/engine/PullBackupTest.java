@@ -110,10 +110,10 @@ class PullBackupTest {
         }
         domain.stopViewServer();
         assertThat(socket).doesNotExist();
+        end(domain, "pull-vda", "n3");
+        end(domain, "pull-vdb", "n4");
         assertThatThrownBy(() -> read(pullA, 0, 512)).isInstanceOf(BlockException.class);
       }
-      end(domain, "pull-vda", "n3");
-      end(domain, "pull-vdb", "n4");
       writerA.awaitRequests(20);
     }
     domain.stop();
