@@ -79,7 +79,6 @@ def stop(process):
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-        _forget_log(words[-1])
 
 
 def _forget_log(image):
@@ -104,14 +103,6 @@ def serving(words, path):
         process.kill()
         process.wait()
         _forget_log(words[-1])
-
-
-def _forget_log(image):
-    """What our server, killed, leaves for the next who opens the image: nobody will."""
-    with contextlib.suppress(OSError):
-        status = os.stat(image)
-        name = f"tidemark/log/qcow2-{status.st_dev:x}-{status.st_ino}.log"
-        os.unlink(os.path.join("/run" if os.getuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", "/run"), name))
 
 
 @contextlib.contextmanager
