@@ -8,7 +8,6 @@ import java.util.Optional;
 /// Reads the arguments of the two calls that start a block copy, refusing what libvirt refuses
 /// before it looks at the domain.
 final class BlockCopyRequest {
-
   private BlockCopyRequest() {}
 
   /// virDomainBlockCopy.

@@ -306,6 +306,9 @@ final class BlockJobs {
       return;
     }
     DiskElement element = persistent.get();
+    if (!job.change().pivots() && element.backing().isEmpty()) {
+      return; // it says nothing of the chain
+    }
     switch (job.change()) {
       case ChainChange.Copy copy -> {
         if (!copy.updatesDefinition()) {
