@@ -197,7 +197,7 @@ class ChainJobsIT {
       assertThat(virsh.ok("dumpxml", "vm")).contains("<disk type='network'");
       virsh.ok("destroy", "vm");
     } finally {
-      server.destroy();
+      Tool.end(server);
     }
     qemuImg("compare", "-q", "-U", "-f", "raw", "-F", "raw", image, expected);
   }

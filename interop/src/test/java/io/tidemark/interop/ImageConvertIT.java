@@ -209,14 +209,11 @@ class ImageConvertIT {
                     + bitmap)
             .out();
       } finally {
-        server.destroy();
-        server.waitFor();
+        Tool.end(server);
         Files.deleteIfExists(folder.resolve("pid"));
       }
     } catch (IOException failure) {
       throw new java.io.UncheckedIOException(failure);
-    } catch (InterruptedException stop) {
-      throw new AssertionError(stop);
     }
   }
 

@@ -20,6 +20,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.TreeSet;
+import org.awaitility.Awaitility;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
@@ -73,9 +74,8 @@ class ImageLockIT {
     }
 
     @Override
-    public void close() throws IOException {
-      process.getOutputStream().close();
-      process.onExit().join();
+    public void close() {
+      Tool.end(process);
     }
   }
 
@@ -192,21 +192,19 @@ class ImageLockIT {
     }
   }
 
-  /// qemu-nbd with an image open until closed.
+  /// qemu-nbd that serves an image, or ended because it could not. Its socket is there before it
+  /// has opened the image.
   private Process serve(Object... options) throws IOException {
     Path socket = folder.resolve("nbd.sock");
     Files.deleteIfExists(socket);
     List<Object> arguments = new ArrayList<>(List.of("-t", "-k", socket));
     arguments.addAll(List.of(options));
     Process server = Tool.require("qemu-nbd").start(arguments.toArray());
-    while (server.isAlive() && Files.notExists(socket)) {
-      try {
-        server.waitFor(10, java.util.concurrent.TimeUnit.MILLISECONDS);
-      } catch (InterruptedException stop) {
-        Thread.currentThread().interrupt();
-        throw new AssertionError("interrupted", stop);
-      }
-    }
+    Tool nbdinfo = Tool.require("nbdinfo");
+    String uri = "nbd+unix:///?socket=" + socket;
+    Awaitility.await()
+        .atMost(Tool.TIMEOUT)
+        .until(() -> !server.isAlive() || nbdinfo.run("--size", uri).exit() == 0);
     return server;
   }
 
@@ -220,16 +218,14 @@ class ImageLockIT {
           .isInstanceOf(ImageBusyException.class);
       open(top, format, OpenOptions.forceShare()).close();
     } finally {
-      server.destroy();
-      server.onExit().join();
+      Tool.end(server);
     }
     server = serve("-r", "-f", format, top);
     try (BlockNode reader = open(top, format, OpenOptions.reading())) {
       assertThatThrownBy(() -> reader.reopen(false)).isInstanceOf(ImageBusyException.class);
       assertThat(reader.readOnly()).isTrue();
     } finally {
-      server.destroy();
-      server.onExit().join();
+      Tool.end(server);
     }
   }
 
@@ -239,7 +235,8 @@ class ImageLockIT {
     make(format);
     try (var _ = open(top, format, OpenOptions.readWrite())) {
       Process server = serve("-f", format, top);
-      assertThat(server.onExit().join().exitValue()).isNotZero();
+      assertThat(server.isAlive()).isFalse();
+      assertThat(server.exitValue()).isNotZero();
       Tool.require("qemu-img").ok("info", "-U", "-f", format, top);
     }
   }

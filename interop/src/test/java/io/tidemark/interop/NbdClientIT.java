@@ -25,7 +25,6 @@ import java.util.List;
 import java.util.Queue;
 import java.util.Random;
 import java.util.concurrent.ConcurrentLinkedQueue;
-import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.Stream;
 import org.awaitility.Awaitility;
@@ -121,15 +120,6 @@ class NbdClientIT {
     return process;
   }
 
-  private static void end(Process process) {
-    process.destroy();
-    try {
-      assertThat(process.waitFor(20, TimeUnit.SECONDS)).isTrue();
-    } catch (InterruptedException e) {
-      throw new AssertionError(e);
-    }
-  }
-
   /// Over several connections, where the server lets them act as one.
   private NbdClient connect() {
     var options = ClientOptions.defaults().withConnections(3);
@@ -173,7 +163,7 @@ class NbdClientIT {
       assertThat(Files.readAllBytes(disk)).isEqualTo(model.read(0, SIZE));
       checkExtents(client, model);
     } finally {
-      end(server);
+      Tool.end(server);
     }
   }
 
@@ -230,7 +220,7 @@ class NbdClientIT {
       assertThat(exports.getFirst().size()).isEqualTo(SIZE);
       assertThat(exports.getFirst().contexts()).containsExactly("base:allocation");
     } finally {
-      end(server);
+      Tool.end(server);
     }
   }
 
@@ -261,7 +251,7 @@ class NbdClientIT {
       assertThat(failed).isBetween(10, 300);
       assertThat(Files.readAllBytes(disk)).isEqualTo(model.read(0, SIZE));
     } finally {
-      end(server);
+      Tool.end(server);
     }
   }
 
@@ -303,7 +293,7 @@ class NbdClientIT {
       }
       assertThat(faults).isEmpty();
     } finally {
-      end(server);
+      Tool.end(server);
     }
   }
 

@@ -162,8 +162,7 @@ class NbdTlsIT {
       assertThat(ByteBuffer.wrap(onDisk, 4097, content.length).equals(ByteBuffer.wrap(content)))
           .isTrue();
     } finally {
-      server.destroy();
-      server.waitFor();
+      Tool.end(server);
     }
   }
 }

@@ -196,7 +196,7 @@ class VirshIT {
                   .contains("event 'block-job-2' for domain 'vm': Block Copy for vda completed")
                   .contains("event 'lifecycle' for domain 'vm': Stopped Destroyed"));
     } finally {
-      watcher.destroy();
+      Tool.end(watcher);
     }
   }
 

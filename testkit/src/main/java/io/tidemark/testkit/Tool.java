@@ -131,12 +131,28 @@ public final class Tool {
     return result;
   }
 
-  /// Starts the program; the caller reads its streams and ends it.
+  /// Starts the program; the caller reads its streams and ends it with [#end].
   public Process start(Object... arguments) throws IOException {
     var builder = new ProcessBuilder(command(arguments)).directory(folder.toFile());
     builder.environment().put("LC_ALL", "C.UTF-8");
     builder.environment().putAll(environment);
     return builder.start();
+  }
+
+  /// Ends a program that [#start] began: asks it to, and kills it when it has not ended after ten
+  /// seconds. qemu-nbd for one forgets a SIGTERM that comes while it starts, though its socket is
+  /// there already.
+  public static void end(Process process) {
+    process.destroy();
+    try {
+      if (!process.waitFor(10, TimeUnit.SECONDS)) {
+        process.destroyForcibly().waitFor();
+      }
+    } catch (InterruptedException e) {
+      process.destroyForcibly();
+      Thread.currentThread().interrupt();
+      throw new AssertionError(process.info() + " was interrupted at its end", e);
+    }
   }
 
   private List<String> command(Object... arguments) {
