@@ -12,6 +12,7 @@ import java.nio.file.OpenOption;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.Objects;
+import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.atomic.AtomicLong;
 import org.jspecify.annotations.Nullable;
@@ -200,6 +201,16 @@ public final class FileNode implements BlockNode {
   /// The file's path.
   public Path path() {
     return path;
+  }
+
+  /// Which file it is, for whoever keeps something of it elsewhere; empty where the file system
+  /// does not keep when a file was made, and so its inode number may mean another file later.
+  public Optional<FileTrace> trace() throws BlockException {
+    try {
+      return FileTrace.of(path, extra());
+    } catch (IOException e) {
+      throw HostErrors.of(name, e);
+    }
   }
 
   /// Whether this is a block device, whose size is given.

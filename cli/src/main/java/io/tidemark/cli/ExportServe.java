@@ -165,6 +165,7 @@ final class ExportServe implements Callable<Integer> {
       String uri = serve(server);
       Runtime.getRuntime().addShutdownHook(hook);
       process.ready(out, uri);
+      LogFolder.tidy();
       server.awaitLastClient();
       if (persistent) {
         ended.await(); // never: the hook ends the process

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.cli;
 
+import io.tidemark.qcow2.StaleLogs;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
@@ -47,6 +48,19 @@ final class LogFolder {
     } catch (IOException e) {
       return present(); // someone was faster, or there is no place for one
     }
+  }
+
+  /// Removes logs of images that are gone, on a thread of its own: it asks those images' storage,
+  /// which may hang.
+  static void tidy() {
+    present()
+        .ifPresent(folder ->
+            Thread.ofPlatform()
+                .daemon()
+                .name("tidy")
+                .start(() -> {
+                  int _ = StaleLogs.remove(folder);
+                }));
   }
 
   private static Optional<Path> place() {

@@ -52,11 +52,10 @@ public final class Daemon implements AutoCloseable {
   /// @throws IOException the folders or sockets are in use or cannot be made
   /// @throws LibvirtException the state cannot be read, or is newer than this program
   public static Daemon start(DaemonOptions options) throws IOException, LibvirtException {
-    return start(
-        options,
-        List.of(new EmbeddedDriver(options.engine())),
-        new EngineImageService(),
-        Environment.system());
+    var driver = new EmbeddedDriver(options.engine());
+    Daemon daemon = start(options, List.of(driver), new EngineImageService(), Environment.system());
+    driver.tidy();
+    return daemon;
   }
 
   static Daemon start(

@@ -83,7 +83,7 @@ final class EmbeddedDomain implements RunningDomain {
   private EmbeddedDomain(EngineConfig config, String name, DriverListener listener) {
     this.config = config;
     this.name = name;
-    this.graph = new NodeGraph(config.logDir());
+    this.graph = new NodeGraph(config.logDir(), config.markDir());
     this.listener = listener;
     this.notices = new Notices(name);
     this.jobs = new JobTable(notices, listener);
@@ -106,9 +106,9 @@ final class EmbeddedDomain implements RunningDomain {
   private synchronized void open(LaunchSpec spec, Path socket) throws DriverException {
     makeFolder(config.guestDir());
     makeFolder(config.logDir());
+    makeFolder(config.markDir());
     for (DriveSpec disk : spec.drives()) {
       NodeGraph.Node top = graph.add(disk.top());
-      graph.settleBeneath(top);
       drives.put(disk.target(), new GuestDrive(disk, top));
     }
     suspend();

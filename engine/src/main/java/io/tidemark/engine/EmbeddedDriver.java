@@ -9,6 +9,7 @@ import io.tidemark.domain.spi.DriverListener;
 import io.tidemark.domain.spi.LaunchSpec;
 import io.tidemark.domain.spi.NodeSpec;
 import io.tidemark.domain.spi.RunningDomain;
+import io.tidemark.qcow2.StaleLogs;
 import java.util.HashSet;
 import java.util.Objects;
 import java.util.Optional;
@@ -26,6 +27,17 @@ public final class EmbeddedDriver implements DomainDriver {
 
   public EmbeddedDriver(EngineConfig config) {
     this.config = Objects.requireNonNull(config);
+  }
+
+  /// Removes what killed processes left in the run dir of images that are gone since, on a thread
+  /// of its own: it asks those images' storage, which may hang. For the start of a daemon.
+  public void tidy() {
+    Thread.ofPlatform()
+        .daemon()
+        .name("tidy")
+        .start(() -> {
+          int _ = StaleLogs.remove(config.logDir());
+        });
   }
 
   @Override

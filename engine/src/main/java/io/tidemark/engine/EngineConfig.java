@@ -66,4 +66,9 @@ public record EngineConfig(
   Path logDir() {
     return runDir.resolve("log");
   }
+
+  /// Of [WriteMark]s.
+  Path markDir() {
+    return runDir.resolve("writing");
+  }
 }

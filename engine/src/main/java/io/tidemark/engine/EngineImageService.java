@@ -29,23 +29,20 @@ import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.nio.file.attribute.BasicFileAttributes;
-import java.nio.file.attribute.FileTime;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.OptionalLong;
 import java.util.Set;
-import java.util.concurrent.TimeUnit;
 
 /// Image files by the engine's own formats. Holds nothing open between calls; any thread may call.
 ///
 /// Readers take no image lock and tolerate a writer beside them: what they tell is the header,
 /// which a running domain does not change.
 public final class EngineImageService implements ImageService {
-  private static final Instant LONG_AGO = Instant.EPOCH.plusSeconds(1);
-
   // Spec: inode(7)
   private static final int S_IFMT = 0170000;
   private static final int S_IFREG = 0100000;
@@ -329,27 +326,26 @@ public final class EngineImageService implements ImageService {
     }
   }
 
-  /// Where the file system keeps no birth, the time of the last change is told for it: that it
-  /// follows a time which is set shows it.
   @Override
   public String identity(Path file) throws DriverException {
     try {
-      Files.setLastModifiedTime(file, FileTime.from(LONG_AGO));
       return identityOf(file);
     } catch (IOException e) {
       throw DriverErrors.of(file + ": cannot be looked at", e);
     }
   }
 
+  /// The birth last; nothing where it is not kept.
   private static String identityOf(Path file) throws IOException {
-    Map<String, Object> inode = Files.readAttributes(file, "unix:dev,ino", NOFOLLOW_LINKS);
-    var times = Files.readAttributes(file, BasicFileAttributes.class, NOFOLLOW_LINKS);
-    boolean born = !times.creationTime().equals(times.lastModifiedTime());
-    String birth = born ? String.valueOf(times.creationTime().to(TimeUnit.NANOSECONDS)) : "";
-    return inode.get("dev") + ":" + inode.get("ino") + ":" + birth;
+    io.tidemark.linux.FileStatus found = io.tidemark.linux.FileStatus.of(file);
+    OptionalLong birth = found.birthNanos();
+    return found.device()
+        + ":"
+        + found.inode()
+        + ":"
+        + (birth.isPresent() ? birth.getAsLong() : "");
   }
 
-  /// A file that was written has another time of change than birth, where that is kept.
   @Override
   public void delete(Path file, String identity) throws DriverException {
     requireThere(file);
@@ -359,9 +355,7 @@ public final class EngineImageService implements ImageService {
     } catch (IOException e) {
       throw DriverErrors.of(file + ": cannot be looked at", e);
     }
-    String inode = identity.substring(0, identity.lastIndexOf(':') + 1);
-    boolean birthIsKept = !inode.equals(identity);
-    if (birthIsKept ? !found.equals(identity) : !found.startsWith(inode)) {
+    if (!found.equals(identity)) {
       throw DriverErrors.generic(
           file + ": is another file (" + found + ") than was made (" + identity + "), it stays");
     }

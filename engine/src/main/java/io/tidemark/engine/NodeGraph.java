@@ -39,13 +39,16 @@ final class NodeGraph {
   static final class Node {
     private final NodeSpec spec;
     private final FormatNode format;
+    private final Optional<WriteMark> mark; // of a file that is written
     private Optional<Node> backing;
     private int users;
     private volatile boolean left; // set by a job's thread
 
-    private Node(NodeSpec spec, FormatNode format, Optional<Node> backing) {
+    private Node(
+        NodeSpec spec, FormatNode format, Optional<WriteMark> mark, Optional<Node> backing) {
       this.spec = spec;
       this.format = format;
+      this.mark = mark;
       this.backing = backing;
     }
 
@@ -104,7 +107,30 @@ final class NodeGraph {
     /// Closes this image and none beneath.
     void close() throws BlockException {
       Optional<BlockNode> _ = format.detachBacking();
-      format.close();
+      boolean closed = false;
+      try {
+        format.close();
+        closed = true;
+      } finally {
+        endMark(closed);
+      }
+    }
+
+    private void endMark(boolean clean) {
+      if (mark.isEmpty()) {
+        return;
+      }
+      try {
+        if (clean) {
+          mark.get().remove();
+        } else {
+          mark.get().leave();
+        }
+      } catch (IOException e) {
+        mark.get().leave();
+        LOG.log(
+            Level.WARNING, "{0}: its mark stays: {1}", spec.storage().location(), e.getMessage());
+      }
     }
 
     void release() {
@@ -118,10 +144,12 @@ final class NodeGraph {
 
   private final ImageOpener opener = new ImageOpener(ImageOpener.Probing.REFUSED);
   private final Path logDir;
+  private final Path markDir;
   private final Map<String, Node> nodes = new HashMap<>();
 
-  NodeGraph(Path logDir) {
+  NodeGraph(Path logDir, Path markDir) {
     this.logDir = logDir;
+    this.markDir = markDir;
   }
 
   Node get(String name) throws DriverException {
@@ -154,6 +182,7 @@ final class NodeGraph {
         nodes.put(layer.name(), node);
         beneath = Optional.of(node);
       }
+      settle(opened.subList(0, opened.size() - 1));
       return opened.getLast();
     } catch (DriverException | RuntimeException | Error e) {
       for (Node node : opened.reversed()) {
@@ -163,30 +192,36 @@ final class NodeGraph {
     }
   }
 
-  /// Makes durable what a killed process may have left unwritten of the images beneath `top`: it
+  /// Makes durable what a killed process left unwritten of images that now lie beneath another: it
   /// may have written one of them as the top until a snapshot was recorded. A flush of the guest
   /// promises that too, and reaches the top only from here on. What cannot be settled is logged,
   /// and is read all the same.
-  void settleBeneath(Node top) {
-    for (Optional<Node> node = top.backing(); node.isPresent(); node = node.get().backing()) {
+  private void settle(List<Node> beneath) {
+    for (Node node : beneath) {
       try {
-        settle(node.get());
+        settle(node);
       } catch (IOException e) {
         LOG.log(
             Level.ERROR,
             "%s: what a killed process wrote is not durable: %s"
-                .formatted(node.get().spec().storage().location(), e.getMessage()));
+                .formatted(node.spec().storage().location(), e.getMessage()));
       }
     }
   }
 
-  private static void settle(Node node) throws IOException {
+  /// The mark goes when all is durable: a death before leaves it for the next start.
+  private void settle(Node node) throws IOException {
     FormatNode format = node.format();
+    Optional<Path> path = node.spec().storage().path();
+    boolean left = path.isPresent() && WriteMark.isLeft(markDir, path.get());
     if (format.isAheadOfFile()) {
       format.reopen(false);
       format.reopen(true);
-    } else if (format.readOnly() && node.spec().storage().path().isPresent()) {
-      HostImages.sync(node.spec().storage().path().get());
+    } else if (left) {
+      HostImages.sync(path.get());
+    }
+    if (left) {
+      WriteMark.settled(markDir, path.get());
     }
   }
 
@@ -232,20 +267,47 @@ final class NodeGraph {
               + spec.storage().location()
               + " is raw and has no backing file");
     }
+    Optional<WriteMark> mark = mark(spec);
+    boolean open = false;
     try {
       FormatNode format =
           opener.openLayer(HostImages.of(spec.storage()), Optional.of(spec.format()), options);
+      open = true;
       backing.ifPresent(beneath -> {
         format.attachBacking(beneath.format());
         beneath.use();
       });
-      return new Node(spec, format, backing);
+      return new Node(spec, format, mark, backing);
     } catch (BlockException e) {
       if (spec.storage().path().filter(Files::notExists).isPresent()) {
         throw new DriverException(
             Kind.MISSING_FILE, spec.storage().location() + ": no such file", e);
       }
       throw DriverErrors.of(e);
+    } finally {
+      if (!open && mark.isPresent()) {
+        undo(mark.get());
+      }
+    }
+  }
+
+  private Optional<WriteMark> mark(NodeSpec spec) throws DriverException {
+    Optional<Path> path = spec.storage().path();
+    if (spec.readOnly() || path.isEmpty() || Files.notExists(path.get())) {
+      return Optional.empty();
+    }
+    try {
+      return Optional.of(WriteMark.make(markDir, path.get()));
+    } catch (IOException e) {
+      throw DriverErrors.of(path.get() + ": cannot be marked as open in " + markDir, e);
+    }
+  }
+
+  private static void undo(WriteMark mark) {
+    try {
+      mark.undo();
+    } catch (IOException e) {
+      LOG.log(Level.WARNING, "a mark stays: " + e.getMessage());
     }
   }
 
@@ -313,6 +375,7 @@ final class NodeGraph {
   /// Leaves a node to whoever still uses it: it is theirs to close.
   void abandon(Node node) {
     nodes.remove(node.name());
+    node.mark.ifPresent(WriteMark::leave);
   }
 
   private Optional<DriverException> close(Node node) {

@@ -34,13 +34,15 @@ class NodeGraphTest {
   @TempDir private Path dir;
   private Rig rig;
   private NodeGraph graph;
+  private Path marks;
   private NodeSpec base;
   private NodeSpec mid;
 
   @BeforeEach
   void makeChain() throws IOException {
     rig = new Rig(dir);
-    graph = new NodeGraph(dir);
+    marks = Files.createDirectory(dir.resolve("writing"));
+    graph = new NodeGraph(dir, marks);
     base = base("base", rig.create("base.raw", "raw"), "raw");
     mid =
         new NodeSpec(
@@ -140,6 +142,51 @@ class NodeGraphTest {
     assertThat(rig.content(image, "raw").read(65536, 1000)).isEqualTo(Rig.bytes(1000, 1));
 
     assertThat(graph.add(spec.by(NodeSpec.Way.DIRECT)).format().file().queues()).isFalse();
+  }
+
+  private List<Path> marked() throws IOException {
+    try (Stream<Path> files = Files.list(marks)) {
+      return files.toList();
+    }
+  }
+
+  @Test
+  void marksWhatIsOpenForWritingUntilItIsClosed() throws IOException {
+    graph.add(node("top", rig.create("t.qcow2", "qcow2"), "qcow2", mid));
+    assertThat(marked()).as("of the top alone").hasSize(1);
+    graph.remove("top");
+    assertThat(marked()).isEmpty();
+    refuses(
+        () -> graph.add(node("bad", rig.file("base.raw"), "qcow2")),
+        Kind.CORRUPT_IMAGE,
+        "base.raw");
+    assertThat(marked()).as("an image that could not be opened").isEmpty();
+  }
+
+  /// A process killed before the mark is made wrote nothing; one killed after it leaves the mark
+  /// whatever else it did; one killed while it settles leaves the mark, until all is durable.
+  @Test
+  void settlesWhatAKilledProcessLeftBeneathAndNothingElse() throws IOException {
+    Path image = rig.file("base.raw");
+    WriteMark.make(marks, image).leave(); // killed
+    assertThat(WriteMark.isLeft(marks, image)).isTrue();
+    graph.add(mid);
+    assertThat(WriteMark.isLeft(marks, image)).isFalse();
+    assertThat(marked()).isEmpty();
+  }
+
+  @Test
+  void aMarkThatAKilledProcessLeftOfATopGoesWithItsCleanEnd() throws IOException {
+    Path image = rig.create("t.qcow2", "qcow2");
+    WriteMark.make(marks, image).leave();
+    assertThat(WriteMark.make(marks, image)).satisfies(WriteMark::undo);
+    assertThat(WriteMark.isLeft(marks, image)).as("after an opening that failed").isTrue();
+    graph.add(node("top", image, "qcow2", mid));
+    assertThat(WriteMark.isLeft(marks, image)).as("it is held").isFalse();
+    WriteMark.settled(marks, image);
+    assertThat(marked()).as("nobody takes a mark that is held").hasSize(1);
+    graph.remove("top");
+    assertThat(marked()).isEmpty();
   }
 
   @Test

@@ -52,6 +52,8 @@ final class Calls {
   private static final MemorySegment RENAMEAT2 = find("renameat2");
   private static final MemorySegment GETSOCKOPT = find("getsockopt");
   private static final MemorySegment STATX = find("statx");
+  private static final MemorySegment NAME_TO_HANDLE_AT = find("name_to_handle_at");
+  private static final MemorySegment OPEN_BY_HANDLE_AT = find("open_by_handle_at");
 
   private Calls() {}
 
@@ -221,6 +223,37 @@ final class Calls {
       MemorySegment name = arena.allocateFrom(path);
       int result = (int) call(STATX, state, folder, name.address(), flags, mask, into.address());
       return result == 0 ? 0 : -errno(state);
+    } catch (Throwable t) {
+      throw impossible(t);
+    }
+  }
+
+  /// Of the open file itself: flags must hold AT_EMPTY_PATH.
+  static int nameToHandle(int descriptor, MemorySegment handle, MemorySegment mount, int flags) {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment state = arena.allocate(STATE);
+      MemorySegment empty = arena.allocateFrom("");
+      int result =
+          (int)
+              call(
+                  NAME_TO_HANDLE_AT,
+                  state,
+                  descriptor,
+                  empty.address(),
+                  handle.address(),
+                  mount.address(),
+                  flags);
+      return result == 0 ? 0 : -errno(state);
+    } catch (Throwable t) {
+      throw impossible(t);
+    }
+  }
+
+  static int openByHandle(int mount, MemorySegment handle, int flags) {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment state = arena.allocate(STATE);
+      int result = (int) call(OPEN_BY_HANDLE_AT, state, mount, handle.address(), flags, 0, 0);
+      return result >= 0 ? result : -errno(state);
     } catch (Throwable t) {
       throw impossible(t);
     }

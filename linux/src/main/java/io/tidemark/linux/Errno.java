@@ -36,7 +36,9 @@ public final class Errno {
   public static final int ENOLCK = 37;
   public static final int ENOSYS = 38;
   public static final int ELOOP = 40;
+  public static final int EOVERFLOW = 75;
   public static final int EOPNOTSUPP = 95;
+  public static final int ESTALE = 116;
   public static final int EDQUOT = 122;
 
   private static final Map<Integer, String> TEXTS =
@@ -67,6 +69,8 @@ public final class Errno {
           Map.entry(ENOLCK, "ENOLCK: no locks available"),
           Map.entry(ENOSYS, "ENOSYS: unknown to this kernel"),
           Map.entry(ELOOP, "ELOOP: too many symbolic links"),
+          Map.entry(EOVERFLOW, "EOVERFLOW: value too large"),
+          Map.entry(ESTALE, "ESTALE: the file is gone"),
           Map.entry(EOPNOTSUPP, "EOPNOTSUPP: not supported here"),
           Map.entry(EDQUOT, "EDQUOT: quota exceeded"));
 

@@ -6,6 +6,7 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
 import java.nio.file.Path;
+import java.util.Optional;
 import java.util.OptionalLong;
 import java.util.concurrent.locks.ReentrantReadWriteLock;
 
@@ -261,6 +262,17 @@ public final class LinuxFile implements AutoCloseable {
   /// What the file system says about the file now.
   public FileStatus status() throws LinuxException {
     return whileOpen("statx", fd -> FileStatus.of(name, fd));
+  }
+
+  /// What the file system finds this file again by; empty where it offers nothing of the kind.
+  public Optional<FileHandle> handle() throws LinuxException {
+    return whileOpen("name_to_handle_at", fd -> FileHandle.of(name, fd));
+  }
+
+  /// Whether the file of this handle exists, on the file system that this file or folder is on.
+  /// [FileHandle.Fate#UNKNOWN] where this process may not ask.
+  public FileHandle.Fate fateOf(FileHandle handle) throws LinuxException {
+    return whileOpen("open_by_handle_at", fd -> FileHandle.fate(fd, handle));
   }
 
   @Override

@@ -3,12 +3,15 @@ package io.tidemark.linux;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.io.IOException;
 import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
+import java.nio.file.attribute.FileTime;
+import java.time.Duration;
 import java.util.Arrays;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
@@ -179,5 +182,41 @@ class LinuxFileTest {
   @Test
   void knowsTheLibrarysWordsForAFullDisk() {
     assertThat(Errno.outOfSpaceMessages()).hasSize(3).doesNotContain("");
+  }
+
+  @Test
+  void tellsWhenAFileWasMadeWhateverItsTimesSay() throws IOException {
+    Path path = file(1);
+    FileStatus made = FileStatus.of(path);
+    assumeTrue(made.birthNanos().isPresent(), "the file system does not keep it");
+    Files.setLastModifiedTime(path, FileTime.fromMillis(1000));
+    assertThat(FileStatus.of(path).birthNanos()).isEqualTo(made.birthNanos());
+    var sinceEpoch = Duration.ofNanos(made.birthNanos().getAsLong());
+    assertThat(sinceEpoch)
+        .isCloseTo(Duration.ofMillis(System.currentTimeMillis()), Duration.ofHours(1));
+    Path link = Files.createSymbolicLink(dir.resolve("link"), path);
+    assertThat(FileStatus.of(link).inode()).isNotEqualTo(made.inode());
+    assertThatThrownBy(() -> FileStatus.of(dir.resolve("none")))
+        .isInstanceOf(LinuxException.class)
+        .hasMessageContaining("ENOENT");
+  }
+
+  @Test
+  void knowsAFileByItsHandleUntilItIsGone() throws IOException {
+    Path path = file(1);
+    try (LinuxFile folder = LinuxFile.open(dir, LinuxFile.Access.READ)) {
+      FileHandle handle;
+      try (LinuxFile file = LinuxFile.open(path, LinuxFile.Access.READ)) {
+        assumeTrue(file.handle().isPresent(), "the file system has no handles");
+        handle = file.handle().get();
+      }
+      assumeTrue(
+          folder.fateOf(handle) != FileHandle.Fate.UNKNOWN, "this process may not ask by handle");
+      assertThat(folder.fateOf(handle)).isEqualTo(FileHandle.Fate.EXISTS);
+      Path renamed = Files.move(path, dir.resolve("renamed"));
+      assertThat(folder.fateOf(handle)).isEqualTo(FileHandle.Fate.EXISTS);
+      Files.delete(renamed);
+      assertThat(folder.fateOf(handle)).isEqualTo(FileHandle.Fate.GONE);
+    }
   }
 }

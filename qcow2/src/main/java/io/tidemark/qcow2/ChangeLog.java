@@ -5,6 +5,7 @@ import static java.nio.ByteOrder.LITTLE_ENDIAN;
 
 import io.tidemark.block.BlockException;
 import io.tidemark.block.CorruptImageException;
+import io.tidemark.block.FileTrace;
 import io.tidemark.block.ImageBusyException;
 import io.tidemark.block.TransportException;
 import java.io.IOException;
@@ -46,6 +47,7 @@ import org.jspecify.annotations.Nullable;
 /// | 32 | u64 device, u64 inode, u64 birth time in ns: the image's [Identity] |
 /// | 56 | u32 cluster bits, with 0x100 for extended L2 entries; u32 records in a half |
 /// | 128, 192 | u64 generation of each half, 0: empty |
+/// | 256 | u32 CRC-32C of bytes 260 to 4095; 260: what [FileTrace#encodeWay] puts, or zeroes |
 ///
 /// Record, 64 bytes: u64 generation, u32 kind (1: L1, 2: L2, 3: pool), u32 count, u64 index (L1
 /// index, guest cluster or host cluster), u64 old entry, u64 its bitmap, u64 new entry, u64 its
@@ -66,7 +68,7 @@ final class ChangeLog implements AutoCloseable {
     /// The identity of a file; empty where the system does not tell.
     static Optional<Identity> of(Path image) {
       try {
-        String boot = Files.readString(BOOT_ID).strip().replace("-", "");
+        String boot = boot();
         var attributes = Files.readAttributes(image, "unix:dev,ino,creationTime");
         if (boot.length() == 32
             && attributes.get("dev") instanceof Long device
@@ -83,6 +85,11 @@ final class ChangeLog implements AutoCloseable {
 
     Path logIn(Path runDir) {
       return runDir.resolve("qcow2-" + Long.toHexString(device) + "-" + inode + ".log");
+    }
+
+    /// The id of this boot, without dashes.
+    static String boot() throws IOException {
+      return Files.readString(BOOT_ID).strip().replace("-", "");
     }
   }
 
@@ -109,6 +116,8 @@ final class ChangeLog implements AutoCloseable {
   private static final int RECORD_CRC = 56; // and bytes before it
   private static final int EXTENDED = 0x100; // with the cluster bits
   private static final int HEADER = 4096;
+  private static final int WAY_CRC = 256;
+  private static final int WAY = 260;
 
   /// Records in a half: 512 KiB of them.
   static final int HALF_RECORDS = 512 * 1024 / RECORD;
@@ -161,7 +170,7 @@ final class ChangeLog implements AutoCloseable {
     } catch (IOException e) {
       throw new TransportException(path + ": cannot read the log of the image", e);
     }
-    if (raw.limit() < 8 || (raw.getLong(0) & ~(0xffL << 56)) != MAGIC_ANY) {
+    if (!isLog(raw)) {
       return List.of(); // died while making it: nothing was acknowledged by it
     }
     if (raw.limit() < HEADER || crc(raw, 16, 48) != raw.getInt(8)) {
@@ -240,13 +249,16 @@ final class ChangeLog implements AutoCloseable {
 
   /// Whether a living process writes the log, so that its image is as good as the file shows.
   static boolean inUse(Path path) {
-    // Asked first, because closing a channel of a file takes away all locks this process has on it.
     if (!Files.exists(path)) {
       return false;
     }
-    if (openHere(path)) {
-      return true;
+    // Asked first, because closing a channel of a file takes away all locks this process has on it.
+    try (var _ = LogTurn.here()) {
+      return openHere(path) || lockedElsewhere(path);
     }
+  }
+
+  private static boolean lockedElsewhere(Path path) {
     try (var channel = FileChannel.open(path, StandardOpenOption.READ);
         @Nullable FileLock lock = channel.tryLock(0, Long.MAX_VALUE, true)) {
       return lock == null;
@@ -260,6 +272,24 @@ final class ChangeLog implements AutoCloseable {
   /// Makes an empty log, over one that is no longer needed. Its space is taken now, so that a full
   /// run dir is found here and not while a record is written.
   static ChangeLog create(Path path, Identity identity, Geometry geometry) throws BlockException {
+    return create(path, identity, Optional.empty(), geometry);
+  }
+
+  /// @param trace by which [StaleLogs] finds out that the image is gone
+  static ChangeLog create(
+      Path path, Identity identity, Optional<FileTrace> trace, Geometry geometry)
+      throws BlockException {
+    try (var _ = LogTurn.take(path)) {
+      return create(path, log -> log.begin(identity, trace, geometry));
+    }
+  }
+
+  @FunctionalInterface
+  private interface Beginning {
+    void of(ChangeLog log);
+  }
+
+  private static ChangeLog create(Path path, Beginning beginning) throws BlockException {
     if (openHere(path)) {
       throw new ImageBusyException(path + ": the image's log is in use in this process");
     }
@@ -277,7 +307,7 @@ final class ChangeLog implements AutoCloseable {
       writeAll(channel, 0, ByteBuffer.allocate(SIZE));
       channel.truncate(SIZE);
       var log = new ChangeLog(path, channel, key);
-      log.begin(identity, geometry);
+      beginning.of(log);
       return log;
     } catch (IOException e) {
       closeQuietly(channel);
@@ -292,6 +322,54 @@ final class ChangeLog implements AutoCloseable {
       }
       throw new TransportException(path + ": cannot make the log of the image", e);
     }
+  }
+
+  /// The header of a log that no process writes; empty where one does, or there is none that can be
+  /// read. While a [LogTurn] is held.
+  static Optional<ByteBuffer> headerOfUnused(Path path) {
+    if (openHere(path)) {
+      return Optional.empty();
+    }
+    try (var channel = FileChannel.open(path, StandardOpenOption.READ, StandardOpenOption.WRITE);
+        @Nullable FileLock lock = channel.tryLock()) {
+      if (lock == null) {
+        return Optional.empty();
+      }
+      ByteBuffer header = ByteBuffer.allocate(HEADER).order(LITTLE_ENDIAN);
+      while (header.hasRemaining() && channel.read(header, header.position()) >= 0) {
+        // until it is full, or the file ends
+      }
+      return Optional.of(header.flip());
+    } catch (IOException | OverlappingFileLockException _) {
+      return Optional.empty();
+    }
+  }
+
+  /// Whether nobody will ever want the log with this header: it is none, or of another boot than
+  /// this, or its image is gone. What cannot be read, or is of another version, is wanted. Asks the
+  /// storage that the image is on.
+  static boolean isStale(ByteBuffer header, String boot) {
+    if (!isLog(header)) {
+      return true;
+    }
+    if (header.limit() < HEADER || crc(header, 16, 48) != header.getInt(8)) {
+      return false;
+    }
+    if (!bootId(header).equals(boot)) {
+      return true;
+    }
+    return header.getLong(0) == MAGIC
+        && crc(header, WAY, HEADER - WAY) == header.getInt(WAY_CRC)
+        && FileTrace.decode(
+                header.getLong(32),
+                header.getLong(40),
+                header.getLong(48),
+                header.slice(WAY, HEADER - WAY).order(LITTLE_ENDIAN))
+            .isGone();
+  }
+
+  private static boolean isLog(ByteBuffer raw) {
+    return raw.limit() >= 8 && (raw.getLong(0) & ~(0xffL << 56)) == MAGIC_ANY;
   }
 
   private static boolean openHere(Path path) {
@@ -339,7 +417,11 @@ final class ChangeLog implements AutoCloseable {
     return geometry.clusterBits() | (geometry.extendedL2() ? EXTENDED : 0);
   }
 
-  private void begin(Identity identity, Geometry geometry) {
+  private void begin(Identity identity, Optional<FileTrace> trace, Geometry geometry) {
+    if (trace.isPresent()) {
+      trace.get().encodeWay(map.slice(WAY, HEADER - WAY).order(LITTLE_ENDIAN));
+    }
+    map.putInt(WAY_CRC, crc(map, WAY, HEADER - WAY));
     for (int i = 0; i < 16; i++) {
       map.put(16 + i, (byte) Integer.parseInt(identity.bootId().substring(2 * i, 2 * i + 2), 16));
     }

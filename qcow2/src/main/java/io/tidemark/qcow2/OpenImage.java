@@ -65,6 +65,7 @@ final class OpenImage {
   private volatile PersistentBitmaps bitmaps;
   private volatile boolean prepared; // the next write may begin; else see prepare
   private volatile boolean changed; // a write began at some time
+  private volatile boolean flushed; // since it was opened
   private boolean markedCorrupt; // guarded by this
   private boolean aheadOfFile; // set while it is opened
   private @Nullable BlockException snapshotsFailure; // set in the constructor; null: none
@@ -326,8 +327,8 @@ final class OpenImage {
 
   private void startLog(LogPlace place) throws BlockException {
     try {
-      tables.useLog(ChangeLog.create(place.path(), place.identity(), geometry));
-    } catch (TransportException e) {
+      tables.useLog(place.create(geometry));
+    } catch (TransportException | UnsupportedImageException e) {
       // A run dir that is full makes writes slow, not impossible.
       LOG.log(
           Level.WARNING,
@@ -353,9 +354,12 @@ final class OpenImage {
     }
   }
 
+  /// The first flush syncs though nothing was written here: a process that was killed may have
+  /// acknowledged writes that lie in the page cache only, to the guest that flushes now.
   void flush() throws BlockException {
-    if (changed) {
+    if (changed || !(flushed || readOnly)) {
       writeBack.run(true);
+      flushed = true;
     }
   }
 

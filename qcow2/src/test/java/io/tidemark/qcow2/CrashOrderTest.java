@@ -316,6 +316,29 @@ class CrashOrderTest {
     }
   }
 
+  /// The guest lives on when the process that acknowledged its writes is killed, and its next flush
+  /// reaches another process, which wrote nothing.
+  @ParameterizedTest
+  @Seeds(20)
+  void theFirstFlushAfterAKillCoversWhatTheKilledProcessAcknowledged(long seed) throws Exception {
+    CrashingFile file = create(seed, new Random(seed), false);
+    Optional<LogPlace> log = seed % 2 == 0 ? log(seed, BOOT) : Optional.empty();
+    var image = Qcow2Image.open(file, OpenOptions.readWrite(), Durability.ACKNOWLEDGED, log);
+    image.write(0, ByteBuffer.wrap(new byte[] {1, 1, 1}));
+    image.flush();
+    image.write(0, ByteBuffer.wrap(new byte[] {2, 2, 2})); // in place: no mapping changes
+    abandon(image);
+
+    var next = Qcow2Image.open(file, OpenOptions.readWrite(), Durability.ACKNOWLEDGED, log);
+    next.flush();
+    try (var after = Qcow2Image.open(file.crash(seed), OpenOptions.reading())) {
+      byte[] bytes = new byte[3];
+      after.read(0, ByteBuffer.wrap(bytes));
+      assertThat(bytes).containsExactly(2, 2, 2);
+    }
+    abandon(next);
+  }
+
   @Test
   void goesOnWithoutALogWhenTheRunDirTakesNone() throws Exception {
     CrashingFile file = create(1, new Random(1), false);
