@@ -317,6 +317,12 @@ final class BlockJobs {
         element.setSource(disk.active().storage(), disk.active().format());
         if (!copy.sharesBacking()) {
           element.setBacking(shownBacking(disk));
+        } else if (element
+            .backing()
+            .map(List::size)
+            .equals(Optional.of(disk.layers().size() - 1))) {
+          // It names all of the chain, so the copy of it that libvirt writes shows the end.
+          element.setBacking(DomainXml.backingStore(disk.layers(), false, disk.terminated()));
         }
       }
       case ChainChange.ActiveCommit commit -> {
@@ -327,7 +333,10 @@ final class BlockJobs {
         element.setBacking(beneath);
       }
       case ChainChange.Pull pull ->
-          element.setBacking(pull.base().flatMap(base -> element.store(base.layer().file())));
+          element.setBacking(
+              pull.base().isPresent()
+                  ? element.store(pull.base().get().layer().file())
+                  : Optional.of(new XmlElement("backingStore")).filter(_ -> element.backingEnds()));
       case ChainChange.Commit commit -> {
         Optional<XmlElement> base = element.store(commit.base().layer().file());
         Optional<XmlElement> overlay = element.store(commit.overlay().file());

@@ -120,6 +120,15 @@ class ChainJobsTest {
     domain.blockPull("vda", 0, 0);
     complete(daemon, PULL);
     daemon.awaitEvents(2);
+    assertThat(inactive(domain)).contains("<source file='/img/s3'/><backingStore/>");
+  }
+
+  @Test
+  void definitionThatLeavesTheChainOpenSaysNothingOfItAfterAPullOfAll() throws LibvirtException {
+    Domain domain = startDefined(store("/img/s2", store("/img/s1", store("/img/base", ""))));
+    domain.blockPull("vda", 0, 0);
+    complete(daemon, PULL);
+    daemon.awaitEvents(2);
     assertThat(inactive(domain)).doesNotContain("<backingStore");
   }
 

@@ -2,7 +2,6 @@
 package io.tidemark.engine;
 
 import io.tidemark.block.BackingReference;
-import io.tidemark.block.BitmapStore;
 import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.DirtyBitmap;
@@ -23,7 +22,9 @@ import io.tidemark.job.StreamOptions;
 import java.lang.System.Logger;
 import java.lang.System.Logger.Level;
 import java.time.Duration;
+import java.util.List;
 import java.util.Optional;
+import java.util.Set;
 
 /// Starts the jobs that change a drive's chain, and says what the graph makes of their ends.
 ///
@@ -50,6 +51,7 @@ record BlockJobs(Transaction.Room room) {
     room.jobs().requireFree(spec.jobId(), drive, node);
     Transaction.requireTarget(drive, node);
     requireNumbers(spec);
+    List<DirtyBitmap> bitmaps = node.followBitmaps(node.format().virtualSize());
     Optional<BlockNode> base =
         spec.shallow() ? drive.top().backing().map(NodeGraph.Node::format) : Optional.empty();
     var job =
@@ -61,6 +63,7 @@ record BlockJobs(Transaction.Room room) {
                 .withBandwidth(spec.bandwidthBytesPerSecond())
                 .withBuffer(spec.bufferBytes())
                 .withSynchronousWrites(spec.synchronousWrites())
+                .withTargetBitmaps(bitmaps)
                 .withLimits(MIRROR_LIMITS, JobClock.SYSTEM));
     start(
         new JobTable.Entry(
@@ -120,7 +123,7 @@ record BlockJobs(Transaction.Room room) {
             drive,
             top,
             Optional.empty(),
-            new Shortening(top, base, readOnly)),
+            new Shortening(drive, top, base, readOnly)),
         job::start);
   }
 
@@ -138,7 +141,7 @@ record BlockJobs(Transaction.Room room) {
   }
 
   /// The base is writable from here to the job's end, or for good when it becomes the drive's top.
-  /// Its own bitmaps do not see what is committed: they lose their trust first.
+  /// Its own bitmaps record what is committed.
   void startCommit(CommitSpec spec) throws DriverException {
     GuestDrive drive = room.drive(spec.target());
     NodeGraph.Node top = room.graph().get(spec.topNode());
@@ -151,10 +154,6 @@ record BlockJobs(Transaction.Room room) {
     reopenWritable(base);
     boolean started = false;
     try {
-      Optional<BitmapStore> bitmaps = base.format().bitmapStore();
-      if (bitmaps.isPresent()) {
-        bitmaps.get().claim();
-      }
       if (top == drive.top()) {
         startActive(spec, drive, base);
       } else {
@@ -165,6 +164,7 @@ record BlockJobs(Transaction.Room room) {
       throw DriverErrors.of(e);
     } finally {
       if (!started) {
+        base.putBackBitmaps();
         readOnlyAgain(base);
       }
     }
@@ -172,6 +172,7 @@ record BlockJobs(Transaction.Room room) {
 
   private void startActive(CommitSpec spec, GuestDrive drive, NodeGraph.Node base)
       throws DriverException, BlockException {
+    List<DirtyBitmap> bitmaps = base.followBitmaps(drive.drive().virtualSize());
     if (base.format().virtualSize() != drive.drive().virtualSize()) {
       // What is cut off is hidden by the layers above.
       base.format().resize(drive.drive().virtualSize(), ResizeOptions.ANY);
@@ -181,6 +182,7 @@ record BlockJobs(Transaction.Room room) {
             MirrorOptions.of(spec.jobId(), drive.drive(), base.format())
                 .withBase(Optional.of(base.format()))
                 .withBandwidth(spec.bandwidthBytesPerSecond())
+                .withTargetBitmaps(bitmaps)
                 .withLimits(MIRROR_LIMITS, JobClock.SYSTEM));
     start(
         new JobTable.Entry(
@@ -206,7 +208,9 @@ record BlockJobs(Transaction.Room room) {
                 reference(spec.backingName(), base),
                 spec.bandwidthBytesPerSecond(),
                 UNDECIDED,
-                JobClock.SYSTEM));
+                JobClock.SYSTEM,
+                base.followBitmaps(
+                    Math.max(base.format().virtualSize(), top.format().virtualSize()))));
     start(
         new JobTable.Entry(
             job,
@@ -214,7 +218,7 @@ record BlockJobs(Transaction.Room room) {
             drive,
             base,
             Optional.empty(),
-            new Committing(overlay, base)),
+            new Committing(drive, overlay, top, base)),
         job::start);
   }
 
@@ -253,12 +257,18 @@ record BlockJobs(Transaction.Room room) {
     @Override
     public void before() {
       drive.beforePivot(node);
-      drive.atPivot(); // safe because the drive is drained until it is re-pointed
+      drive.atPivot(node); // safe because the drive is drained until it is re-pointed
+    }
+
+    @Override
+    public void undone() {
+      drive.notPivoted();
     }
 
     @Override
     public void after() throws DriverException {
       if (!drive.drive().root().equals(node.format())) {
+        drive.notPivoted();
         throw DriverErrors.generic("drive " + drive.target() + " was not re-pointed");
       }
       drive.afterPivot(node);
@@ -268,6 +278,7 @@ record BlockJobs(Transaction.Room room) {
     @Override
     public void forgotten() {
       if (drive.top() != node && drive.top().reaches(node)) {
+        node.putBackBitmaps();
         readOnlyAgain(node);
       }
     }
@@ -276,7 +287,8 @@ record BlockJobs(Transaction.Room room) {
   /// The top stands on the base alone.
   ///
   /// @param readOnly the top is writable for the job only
-  private record Shortening(NodeGraph.Node top, Optional<NodeGraph.Node> base, boolean readOnly)
+  private record Shortening(
+      GuestDrive drive, NodeGraph.Node top, Optional<NodeGraph.Node> base, boolean readOnly)
       implements JobTable.Effect {
     @Override
     public void forgotten() {
@@ -288,20 +300,39 @@ record BlockJobs(Transaction.Room room) {
     @Override
     public void after() {
       top.standsOn(base);
+      drive.mendBitmaps(Set.of());
     }
   }
 
-  /// The overlay stands on the base.
-  private record Committing(NodeGraph.Node overlay, NodeGraph.Node base)
+  /// The overlay stands on the base, whose bitmaps know what those of the committed images knew.
+  ///
+  /// @param top the uppermost of those
+  private record Committing(
+      GuestDrive drive, NodeGraph.Node overlay, NodeGraph.Node top, NodeGraph.Node base)
       implements JobTable.Effect {
     @Override
     public void after() {
+      base.bitmaps().ifPresent(this::merge);
       overlay.standsOn(Optional.of(base));
+    }
+
+    private void merge(FollowedBitmaps into) {
+      try {
+        into.mergeFrom(StoredBitmaps.storesFrom(Optional.of(top)), base.format().virtualSize());
+      } catch (BlockException e) {
+        // Safe because the base's own know of all that was committed, and others are missing there.
+        LOG.log(Level.WARNING, "{0}: bitmaps of {1}: {2}", base.name(), top.name(), e.getMessage());
+      }
     }
 
     @Override
     public void forgotten() {
+      Set<String> known = base.bitmaps().map(FollowedBitmaps::own).orElse(Set.of());
+      base.putBackBitmaps();
       readOnlyAgain(base);
+      if (overlay.backing().equals(Optional.of(base))) {
+        drive.mendBitmaps(known);
+      }
     }
   }
 }

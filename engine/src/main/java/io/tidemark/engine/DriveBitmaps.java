@@ -5,6 +5,7 @@ import io.tidemark.block.BitmapStore;
 import io.tidemark.block.BlockException;
 import io.tidemark.block.DirtyBitmap;
 import io.tidemark.block.Drive;
+import io.tidemark.block.UnsupportedImageException;
 import io.tidemark.domain.spi.BitmapState;
 import io.tidemark.domain.spi.DriverException;
 import io.tidemark.domain.spi.DriverException.Kind;
@@ -51,11 +52,18 @@ final class DriveBitmaps {
   // Absent when the top image cannot keep bitmaps: raw, or opened read-only.
   private Optional<BitmapStore> store = Optional.empty();
 
+  // Those of which a part beneath cannot be trusted: kept where they are, used for nothing.
+  private final Set<String> broken = new LinkedHashSet<>();
+
   // Those that were removed: an image beneath may still keep them.
   private final Set<String> removed = new LinkedHashSet<>();
 
   // What the persistent bitmaps held when the drive left its image; until that image keeps it.
   private List<DirtyBitmap> frozen = List.of();
+
+  // From [#freeze] to [#moveTo]: those that stay behind, and those of the next image.
+  private final List<DirtyBitmap> leaving = new ArrayList<>();
+  private final List<DirtyBitmap> joining = new ArrayList<>();
 
   // Whether a claim was tried, so that a start that fails has something to undo.
   private boolean claimed;
@@ -67,9 +75,10 @@ final class DriveBitmaps {
   /// Takes over what the image holds: consistent bitmaps into memory, the others by name. The
   /// caller has drained the drive, and calls [#claim] before the guest writes.
   ///
+  /// @param beneath what the images beneath keep, upper ones first: see [StoredBitmaps]
   /// @param writable whether the image may be changed; if not, its bitmaps are listed and record
   ///   nothing
-  void load(BitmapStore from, boolean writable) throws DriverException {
+  void load(BitmapStore from, List<BitmapStore> beneath, boolean writable) throws DriverException {
     try {
       List<BitmapStore.Stored> found = from.stored();
       if (found.size() > MAX_BITMAPS) {
@@ -80,14 +89,20 @@ final class DriveBitmaps {
       for (BitmapStore.Stored stored : found) {
         if (stored.inconsistent()) {
           inconsistent.put(stored.name(), stored);
-          continue;
         }
-        requireSize(stored.name(), stored.granularity());
-        DirtyBitmap bitmap = from.load(stored.name());
-        bitmap.setEnabled(writable && stored.enabled());
+      }
+      StoredBitmaps consistent =
+          StoredBitmaps.read(
+              from,
+              drive.virtualSize(),
+              beneath,
+              stored -> requireSize(stored, drive.virtualSize()));
+      for (DirtyBitmap bitmap : consistent.bitmaps()) {
+        bitmap.setEnabled(writable && bitmap.enabled());
         drive.addBitmap(bitmap);
         persistent.add(bitmap.name());
       }
+      broken.addAll(consistent.broken());
     } catch (BlockException e) {
       throw DriverErrors.of(e);
     }
@@ -130,8 +145,15 @@ final class DriveBitmaps {
     return drive.bitmaps().stream().filter(b -> persistent.contains(b.name())).toList();
   }
 
+  private List<DirtyBitmap> trustedBitmaps() {
+    return persistentBitmaps().stream().filter(b -> !broken.contains(b.name())).toList();
+  }
+
+  /// A bitmap that can be trusted.
   Optional<DirtyBitmap> find(String name) {
-    return drive.bitmaps().stream().filter(b -> b.name().equals(name)).findFirst();
+    return drive.bitmaps().stream()
+        .filter(b -> b.name().equals(name) && !broken.contains(name))
+        .findFirst();
   }
 
   List<BitmapState> states() {
@@ -144,7 +166,7 @@ final class DriveBitmaps {
               bitmap.dirtyBytes(),
               bitmap.enabled(),
               persistent.contains(bitmap.name()),
-              false));
+              broken.contains(bitmap.name())));
     }
     for (BitmapStore.Stored stored : inconsistent.values()) {
       states.add(
@@ -170,21 +192,23 @@ final class DriveBitmaps {
               + " to "
               + DirtyBitmap.MAX_GRANULARITY);
     }
-    requireSize(name, granularityBytes);
+    try {
+      requireSize(new BitmapStore.Stored(name, granularityBytes, false, true), drive.virtualSize());
+    } catch (BlockException e) {
+      throw DriverErrors.of(e);
+    }
     return new DirtyBitmap(name, drive.virtualSize(), granularityBytes);
   }
 
-  private void requireSize(String name, long granularityBytes) throws DriverException {
-    long bytes = drive.virtualSize() / granularityBytes / 8;
+  /// Refuses a bitmap that takes too much memory.
+  static void requireSize(BitmapStore.Stored bitmap, long size) throws UnsupportedImageException {
+    long bytes = size / bitmap.granularity() / 8;
     if (bytes > MAX_BITMAP_BYTES) {
-      throw new DriverException(
-          Kind.UNSUPPORTED,
+      throw new UnsupportedImageException(
           "bitmap "
-              + name
-              + " of "
-              + drive.name()
+              + bitmap.name()
               + ": granularity "
-              + granularityBytes
+              + bitmap.granularity()
               + " takes "
               + bytes
               + " bytes of memory, at most "
@@ -235,6 +259,7 @@ final class DriveBitmaps {
     Optional<DirtyBitmap> _ = drive.removeBitmap(name);
     persistent.remove(name);
     inconsistent.remove(name);
+    broken.remove(name);
     removed.add(name);
   }
 
@@ -265,7 +290,7 @@ final class DriveBitmaps {
         LOG.log(Level.WARNING, "{0}: old bitmap {1}: {2}", drive.name(), name, e.getMessage());
       }
     }
-    for (DirtyBitmap bitmap : persistentBitmaps()) {
+    for (DirtyBitmap bitmap : trustedBitmaps()) {
       try {
         if (holds(next, bitmap.name())) {
           next.remove(bitmap.name());
@@ -284,7 +309,7 @@ final class DriveBitmaps {
 
   /// Undoes [#announceIn]: the image is not to be the top.
   void withdrawFrom(BitmapStore next) {
-    for (DirtyBitmap bitmap : persistentBitmaps()) {
+    for (DirtyBitmap bitmap : trustedBitmaps()) {
       try {
         if (holds(next, bitmap.name())) {
           next.remove(bitmap.name());
@@ -301,10 +326,77 @@ final class DriveBitmaps {
     }
   }
 
-  /// Between the halves: from now on the guest's writes go to another image. Only with the drive
-  /// drained.
-  void freeze() {
+  /// Images beneath the top left the chain. A broken bitmap that nothing in the chain shows to be
+  /// broken any more is whole again when an image that took in what they held knows of it; else it
+  /// is given up, lest the next start trusts it.
+  ///
+  /// On disk it stays in use until [#store] leaves it out.
+  ///
+  /// @param known names of that image's bitmaps
+  /// @param beneath what the images beneath the top keep now
+  void mend(Set<String> known, List<BitmapStore> beneath) throws BlockException {
+    for (DirtyBitmap bitmap : drive.bitmaps()) {
+      String name = bitmap.name();
+      if (!broken.contains(name) || !StoredBitmaps.mergeParts(bitmap, beneath)) {
+        continue;
+      }
+      broken.remove(name);
+      if (!known.contains(name)) {
+        Optional<DirtyBitmap> _ = drive.removeBitmap(name);
+        persistent.remove(name);
+        inconsistent.put(
+            name, new BitmapStore.Stored(name, bitmap.granularity(), true, bitmap.enabled()));
+      }
+    }
+  }
+
+  /// Between the halves: from now on the guest's writes go to another image, whose own bitmaps
+  /// record from here on; a broken one stays behind. Only with the drive drained.
+  void freeze(Optional<FollowedBitmaps> next) {
     frozen = persistentBitmaps().stream().map(bitmap -> bitmap.copy(bitmap.name())).toList();
+    for (String name : List.copyOf(broken)) {
+      drive.removeBitmap(name).ifPresent(leaving::add);
+      persistent.remove(name);
+    }
+    broken.clear();
+    next.ifPresent(this::takeFrom);
+  }
+
+  private void takeFrom(FollowedBitmaps next) {
+    for (DirtyBitmap bitmap : next.bitmaps()) {
+      String name = bitmap.name();
+      boolean known = drive.bitmaps().stream().anyMatch(own -> own.name().equals(name));
+      if (known || removed.contains(name) || drive.bitmaps().size() >= MAX_BITMAPS) {
+        continue;
+      }
+      drive.addBitmap(bitmap);
+      persistent.add(name);
+      joining.add(bitmap);
+      if (next.broken(name)) {
+        broken.add(name);
+      }
+    }
+  }
+
+  /// Undoes [#freeze]: the drive stays on its image. Only with the drive drained.
+  void unfreeze() {
+    for (DirtyBitmap bitmap : joining) {
+      Optional<DirtyBitmap> _ = drive.removeBitmap(bitmap.name());
+      persistent.remove(bitmap.name());
+    }
+    broken.clear();
+    for (DirtyBitmap bitmap : leaving) {
+      drive.addBitmap(bitmap);
+      persistent.add(bitmap.name());
+      broken.add(bitmap.name());
+    }
+    forgetMove();
+  }
+
+  private void forgetMove() {
+    frozen = List.of();
+    joining.clear();
+    leaving.clear();
   }
 
   /// The second half, after it: the new top keeps the persistent bitmaps, or they are dropped when
@@ -320,7 +412,7 @@ final class DriveBitmaps {
       List.copyOf(persistent).forEach(this::leave);
     }
     old.ifPresent(this::keepIn);
-    frozen = List.of();
+    forgetMove();
   }
 
   private void keepIn(BitmapStore old) {

@@ -283,7 +283,15 @@ final class EmbeddedDomain implements RunningDomain {
     if (takesEffect) {
       entry.effect().before();
     }
-    JobTable.verb(entry.job()::finalizeJob);
+    boolean done = false;
+    try {
+      JobTable.verb(entry.job()::finalizeJob);
+      done = true;
+    } finally {
+      if (takesEffect && !done) {
+        entry.effect().undone();
+      }
+    }
     if (takesEffect) {
       entry.effect().after();
     }

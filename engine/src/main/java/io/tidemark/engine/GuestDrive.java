@@ -16,6 +16,7 @@ import java.lang.System.Logger;
 import java.lang.System.Logger.Level;
 import java.util.List;
 import java.util.Optional;
+import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
 /// A disk of a running domain: the drive that the guest sees, the node that is its top now, and its
@@ -65,7 +66,10 @@ final class GuestDrive {
   void loadBitmaps() throws DriverException {
     Optional<BitmapStore> store = top.format().bitmapStore();
     if (store.isPresent()) {
-      bitmaps.load(store.get(), !spec.readOnly() && !top.format().readOnly());
+      bitmaps.load(
+          store.get(),
+          StoredBitmaps.storesFrom(top.backing()),
+          !spec.readOnly() && !top.format().readOnly());
     }
   }
 
@@ -82,6 +86,7 @@ final class GuestDrive {
 
   private void removeFrom(NodeGraph.Node node, String bitmap) {
     FormatNode image = node.format();
+    node.bitmaps().ifPresent(followed -> followed.forget(bitmap));
     if (!holds(image, bitmap)) {
       return;
     }
@@ -130,13 +135,33 @@ final class GuestDrive {
     return node.format().readOnly() ? Optional.empty() : node.format().bitmapStore();
   }
 
+  /// After images beneath the top left the chain.
+  ///
+  /// @param known names of the bitmaps of the image that took in what they held, if it is one
+  ///   beneath
+  void mendBitmaps(Set<String> known) {
+    try {
+      bitmaps.mend(known, StoredBitmaps.storesFrom(top.backing()));
+    } catch (BlockException e) {
+      LOG.log(Level.WARNING, "{0}: bitmaps beneath: {1}", target(), e.getMessage());
+    }
+  }
+
   /// The moment at which the drive leaves its image. Only with the drive drained.
-  void atPivot() {
-    bitmaps.freeze();
+  void atPivot(NodeGraph.Node next) {
+    bitmaps.freeze(next.bitmaps());
+  }
+
+  /// After [#atPivot] when the drive stays where it is after all.
+  void notPivoted() {
+    try (var _ = drive.drain()) {
+      bitmaps.unfreeze();
+    }
   }
 
   /// After it did.
   void afterPivot(NodeGraph.Node next) {
+    next.leaveBitmaps();
     next.use();
     top.release();
     top = next;

@@ -37,6 +37,9 @@ final class JobTable {
     /// The job is pending, the drive drained.
     default void before() {}
 
+    /// After [#before]: the job did not take effect after all, the drive is still drained.
+    default void undone() {}
+
     /// The job took effect.
     default void after() throws DriverException {}
 

@@ -3,6 +3,7 @@ package io.tidemark.engine;
 
 import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
+import io.tidemark.block.DirtyBitmap;
 import io.tidemark.block.Durability;
 import io.tidemark.block.FormatNode;
 import io.tidemark.block.HostAccess;
@@ -43,6 +44,8 @@ final class NodeGraph {
     private Optional<Node> backing;
     private int users;
     private volatile boolean left; // set by a job's thread
+    // While a job writes the image and no drive stands on it.
+    private Optional<FollowedBitmaps> bitmaps = Optional.empty();
 
     private Node(
         NodeSpec spec, FormatNode format, Optional<WriteMark> mark, Optional<Node> backing) {
@@ -104,8 +107,50 @@ final class NodeGraph {
       backing = Optional.of(beneath);
     }
 
+    /// The image's own bitmaps record from here on what a job writes into it; it is open for
+    /// writing.
+    ///
+    /// @param size that the image is to have, at least its own
+    /// @return those bitmaps
+    List<DirtyBitmap> followBitmaps(long size) throws DriverException {
+      if (bitmaps.isEmpty()) {
+        try {
+          bitmaps = FollowedBitmaps.begin(format, StoredBitmaps.storesFrom(backing), size);
+        } catch (BlockException e) {
+          throw DriverErrors.of(e);
+        }
+      }
+      return bitmaps.map(FollowedBitmaps::bitmaps).orElse(List.of());
+    }
+
+    Optional<FollowedBitmaps> bitmaps() {
+      return bitmaps;
+    }
+
+    /// Nobody writes the image any more: its bitmaps are stored, and are what they say. Where
+    /// requests never returned they stay in use.
+    void putBackBitmaps() {
+      Optional<FollowedBitmaps> followed = bitmaps;
+      bitmaps = Optional.empty();
+      if (followed.isEmpty() || left) {
+        return;
+      }
+      try {
+        followed.get().putBack(format);
+      } catch (BlockException e) {
+        // Safe because they stay in use there: nobody takes them for clean ones.
+        LOG.log(Level.WARNING, "{0}: its bitmaps are lost: {1}", name(), e.getMessage());
+      }
+    }
+
+    /// A drive stands on the image, and its bitmaps are the drive's.
+    void leaveBitmaps() {
+      bitmaps = Optional.empty();
+    }
+
     /// Closes this image and none beneath.
     void close() throws BlockException {
+      putBackBitmaps();
       Optional<BlockNode> _ = format.detachBacking();
       boolean closed = false;
       try {

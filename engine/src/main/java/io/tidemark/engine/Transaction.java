@@ -165,10 +165,14 @@ final class Transaction {
     }
     imageChanges.add(
         new ImageChange(
-            () -> drive.beforePivot(overlay), () -> drive.takeBackBeforePivot(overlay)));
+            () -> {
+              List<DirtyBitmap> _ = overlay.followBitmaps(overlay.format().virtualSize());
+              drive.beforePivot(overlay);
+            },
+            () -> drive.takeBackBeforePivot(overlay)));
     atTheInstant.add(() -> {
       overlay.stackOn(drive.top());
-      drive.atPivot();
+      drive.atPivot(overlay);
       drive.drive().repoint(overlay.format());
     });
   }

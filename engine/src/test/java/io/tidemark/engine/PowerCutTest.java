@@ -4,16 +4,21 @@ package io.tidemark.engine;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import io.tidemark.block.BackingReference;
+import io.tidemark.block.BitmapStore;
 import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.CreateOptions;
+import io.tidemark.block.DirtyBitmap;
 import io.tidemark.block.Drive;
 import io.tidemark.block.Durability;
 import io.tidemark.block.ExtentVisitor;
 import io.tidemark.block.OpenOptions;
 import io.tidemark.block.TransportException;
 import io.tidemark.block.ZeroMode;
+import io.tidemark.job.CommitJob;
+import io.tidemark.job.CommitOptions;
 import io.tidemark.job.Job;
+import io.tidemark.job.JobClock;
 import io.tidemark.job.JobStateException;
 import io.tidemark.job.JobStatus;
 import io.tidemark.job.MirrorJob;
@@ -298,6 +303,106 @@ class PowerCutTest {
       }
       return stepsIfDone(power);
     });
+  }
+
+  /// The base's bitmap was made before the overlay. Whatever the power does, it is in use, or knows
+  /// of every byte of the base that is not what it was then.
+  @Test
+  void commitNeverLeavesABitmapOfTheBaseThatCallsCleanWhatIsNot() throws Exception {
+    for (boolean active : new boolean[] {true, false}) {
+      atEveryStep(cut -> {
+        var power = new Power(cut);
+        CrashingFile below = image(cut, Optional.empty());
+        CrashingFile between = image(cut + 1, Optional.of("below"));
+        CrashingFile above = image(cut + 2, Optional.of("between"));
+        keepBitmap(below);
+        Qcow2Image base = open(new Powered(below, power));
+        Qcow2Image top = open(new Powered(between, power), base);
+        var drive = new Drive("vda", top);
+        var guest = new Guest(drive, SEED + cut);
+        guest.run(20);
+        FollowedBitmaps followed;
+        try {
+          followed = FollowedBitmaps.begin(base, List.of(), SIZE).orElseThrow();
+        } catch (BlockException _) {
+          requireHonest(below, cut);
+          return stepsIfDone(power);
+        }
+        if (active) {
+          mirror(
+              MirrorOptions.of("commit", drive, base)
+                  .withBase(Optional.of(base))
+                  .withGranularity(4096)
+                  .withTargetBitmaps(followed.bitmaps()),
+              guest,
+              new CommitPoint(power));
+        } else {
+          Qcow2Image overlay = open(new Powered(above, power), top);
+          commit(new Drive("vda", overlay), overlay, top, base, followed.bitmaps());
+        }
+        if (!active || drive.root() == top) {
+          tryToStore(() -> followed.putBack(base));
+        }
+        requireHonest(below, cut);
+        return stepsIfDone(power);
+      });
+    }
+  }
+
+  private static void keepBitmap(CrashingFile file) throws BlockException {
+    open(file).bitmapStore().orElseThrow().add("c1", 4096); // which syncs
+  }
+
+  private static void commit(
+      Drive drive, Qcow2Image overlay, Qcow2Image top, Qcow2Image base, List<DirtyBitmap> bitmaps) {
+    var job =
+        new CommitJob(
+            new CommitOptions(
+                "commit",
+                drive,
+                overlay,
+                top,
+                base,
+                new BackingReference("below", Optional.of("qcow2")),
+                0,
+                PATIENCE,
+                JobClock.SYSTEM,
+                bitmaps));
+    tryTo(job::start);
+    if (reached(job, JobStatus.PENDING)) {
+      tryTo(job::finalizeJob);
+    }
+    assertThat(job.await(JobStatus::over, PATIENCE)).isTrue();
+  }
+
+  private interface Storing {
+    void run() throws BlockException;
+  }
+
+  private static void tryToStore(Storing storing) {
+    try {
+      storing.run();
+    } catch (BlockException _) {
+      // the power is cut: they stay in use
+    }
+  }
+
+  /// The base was empty when its bitmap was made.
+  private static void requireHonest(CrashingFile below, long cut) throws BlockException {
+    for (long seed = cut; seed < cut + 3; seed++) {
+      try (Qcow2Image left = open(below.crash(seed))) {
+        requireSound(left);
+        BitmapStore store = left.bitmapStore().orElseThrow();
+        if (store.stored().stream().allMatch(BitmapStore.Stored::inconsistent)) {
+          continue;
+        }
+        var bitmap = store.load("c1");
+        byte[] now = ModelDisk.of(left).read(0, SIZE);
+        for (int at = 0; at < SIZE; at++) {
+          assertThat(now[at] == 0 || bitmap.isDirty(at)).as("byte %d", at).isTrue();
+        }
+      }
+    }
   }
 
   /// A guest writes both disks, each after the other; the steps are those of `docs/engine.md`.

@@ -3,6 +3,7 @@ package io.tidemark.job;
 
 import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
+import io.tidemark.block.DirtyBitmap;
 import io.tidemark.block.Extent;
 import io.tidemark.block.Extents;
 import io.tidemark.block.ZeroMode;
@@ -52,7 +53,17 @@ public final class CommitJob extends LayerJob {
     if (base < size) {
       options.base().resize(size);
     } else if (base > size) {
+      writes(size, base - size);
       options.base().writeZeroes(size, base - size, ZeroMode.MAY_UNMAP);
+    }
+  }
+
+  @Override
+  void writes(long offset, long length) {
+    for (DirtyBitmap bitmap : options.baseBitmaps()) {
+      if (bitmap.enabled()) {
+        bitmap.set(offset, length);
+      }
     }
   }
 

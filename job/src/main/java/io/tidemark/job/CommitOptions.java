@@ -3,9 +3,11 @@ package io.tidemark.job;
 
 import io.tidemark.block.BackingReference;
 import io.tidemark.block.BlockNode;
+import io.tidemark.block.DirtyBitmap;
 import io.tidemark.block.Drive;
 import io.tidemark.block.FormatNode;
 import java.time.Duration;
+import java.util.List;
 
 /// What a [CommitJob] commits, and how.
 ///
@@ -18,6 +20,8 @@ import java.time.Duration;
 /// @param bandwidthBytesPerSecond 0 for no limit
 /// @param decision how long a pending job waits, with the guest held, to be finalized
 /// @param clock what throttle and limits go by
+/// @param baseBitmaps those of them that are enabled record what the job writes into the base, each
+///   range before it is written; each covers the whole of the base, at its final size
 public record CommitOptions(
     String id,
     Drive drive,
@@ -27,8 +31,10 @@ public record CommitOptions(
     BackingReference reference,
     long bandwidthBytesPerSecond,
     Duration decision,
-    JobClock clock) {
+    JobClock clock,
+    List<DirtyBitmap> baseBitmaps) {
   public CommitOptions {
+    baseBitmaps = List.copyOf(baseBitmaps);
     if (bandwidthBytesPerSecond < 0) {
       throw new IllegalArgumentException("job " + id + ": bandwidth " + bandwidthBytesPerSecond);
     }

@@ -70,6 +70,10 @@ abstract class LayerJob extends Job {
   /// What is to be moved of the range, `DATA` and `ZERO` extents in order of offset.
   abstract List<Extent> wanted(long offset, long length) throws BlockException;
 
+  /// The range of the target is about to be written. A pull does not tell bitmaps: what the guest
+  /// reads does not change by it.
+  void writes(long offset, long length) {}
+
   /// The node to read what is moved from.
   abstract BlockNode source();
 
@@ -194,6 +198,7 @@ abstract class LayerJob extends Job {
   /// Asks again, since the guest may have written before the range was taken.
   private void moveHeld(ByteRange range, ByteBuffer buffer) throws BlockException {
     for (Extent extent : wanted(range.offset(), range.length())) {
+      writes(extent.offset(), extent.length());
       if (extent.state() == Extent.State.ZERO) {
         zero(extent.offset(), extent.length());
       } else {

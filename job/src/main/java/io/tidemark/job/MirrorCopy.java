@@ -34,6 +34,7 @@ final class MirrorCopy {
   private final BlockNode target;
   private final Optional<BlockNode> base;
   private final boolean zeroesMayStay;
+  private final List<DirtyBitmap> targetBitmaps;
 
   MirrorCopy(MirrorOptions options) {
     this.source = options.source();
@@ -43,6 +44,7 @@ final class MirrorCopy {
     long size = source.virtualSize();
     this.dirty = new DirtyBitmap(options.id() + "-dirty", size, options.granularityBytes());
     this.touched = new DirtyBitmap(options.id() + "-touched", size, options.granularityBytes());
+    this.targetBitmaps = options.targetBitmaps();
     dirty.setAll();
   }
 
@@ -107,6 +109,11 @@ final class MirrorCopy {
   /// About to change the range of the target.
   void touch(long offset, long length) {
     touched.set(offset, length);
+    for (DirtyBitmap bitmap : targetBitmaps) {
+      if (bitmap.enabled()) {
+        bitmap.set(offset, length);
+      }
+    }
   }
 
   /// Makes the range of the target what the source holds. The caller holds the range of the drive,

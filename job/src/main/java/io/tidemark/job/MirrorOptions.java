@@ -4,6 +4,7 @@ package io.tidemark.job;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.DirtyBitmap;
 import io.tidemark.block.Drive;
+import java.util.List;
 import java.util.Optional;
 
 /// What a [MirrorJob] copies, and how.
@@ -22,6 +23,8 @@ import java.util.Optional;
 ///   only when the copy would not converge
 /// @param limits how long the guest waits for the target
 /// @param clock what limits and throttle go by
+/// @param targetBitmaps those of them that are enabled record what the job writes into the target,
+///   each range before it is written; of the drive's size
 public record MirrorOptions(
     String id,
     Drive source,
@@ -33,11 +36,13 @@ public record MirrorOptions(
     long bufferBytes,
     boolean synchronousWrites,
     MirrorLimits limits,
-    JobClock clock) {
+    JobClock clock,
+    List<DirtyBitmap> targetBitmaps) {
   /// QEMU's.
   public static final long DEFAULT_BUFFER_BYTES = 16L << 20;
 
   public MirrorOptions {
+    targetBitmaps = List.copyOf(targetBitmaps);
     if (target.virtualSize() != source.virtualSize()) {
       throw new IllegalArgumentException(
           "job %s: target %s has %d bytes, the drive %d"
@@ -67,7 +72,8 @@ public record MirrorOptions(
         DEFAULT_BUFFER_BYTES,
         false,
         MirrorLimits.DEFAULT,
-        JobClock.SYSTEM);
+        JobClock.SYSTEM,
+        List.of());
   }
 
   /// The same as a shallow copy over `node`.
@@ -83,7 +89,8 @@ public record MirrorOptions(
         bufferBytes,
         synchronousWrites,
         limits,
-        clock);
+        clock,
+        targetBitmaps);
   }
 
   public MirrorOptions withTargetIsZero(boolean value) {
@@ -98,7 +105,8 @@ public record MirrorOptions(
         bufferBytes,
         synchronousWrites,
         limits,
-        clock);
+        clock,
+        targetBitmaps);
   }
 
   /// @param value 0: the default
@@ -114,7 +122,8 @@ public record MirrorOptions(
         bufferBytes,
         synchronousWrites,
         limits,
-        clock);
+        clock,
+        targetBitmaps);
   }
 
   public MirrorOptions withBandwidth(long bytesPerSecond) {
@@ -129,7 +138,8 @@ public record MirrorOptions(
         bufferBytes,
         synchronousWrites,
         limits,
-        clock);
+        clock,
+        targetBitmaps);
   }
 
   /// @param bytes 0: the default
@@ -145,7 +155,8 @@ public record MirrorOptions(
         bytes == 0 ? DEFAULT_BUFFER_BYTES : bytes,
         synchronousWrites,
         limits,
-        clock);
+        clock,
+        targetBitmaps);
   }
 
   public MirrorOptions withSynchronousWrites(boolean value) {
@@ -160,7 +171,8 @@ public record MirrorOptions(
         bufferBytes,
         value,
         limits,
-        clock);
+        clock,
+        targetBitmaps);
   }
 
   public MirrorOptions withLimits(MirrorLimits value, JobClock time) {
@@ -175,6 +187,23 @@ public record MirrorOptions(
         bufferBytes,
         synchronousWrites,
         value,
-        time);
+        time,
+        targetBitmaps);
+  }
+
+  public MirrorOptions withTargetBitmaps(List<DirtyBitmap> bitmaps) {
+    return new MirrorOptions(
+        id,
+        source,
+        target,
+        base,
+        targetIsZero,
+        granularityBytes,
+        bandwidthBytesPerSecond,
+        bufferBytes,
+        synchronousWrites,
+        limits,
+        clock,
+        bitmaps);
   }
 }

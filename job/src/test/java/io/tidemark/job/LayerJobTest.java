@@ -72,7 +72,8 @@ class LayerJobTest {
             reference(base.name()),
             bandwidth,
             LONG,
-            JobClock.SYSTEM));
+            JobClock.SYSTEM,
+            List.of()));
   }
 
   @ParameterizedTest
