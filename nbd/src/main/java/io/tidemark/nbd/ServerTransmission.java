@@ -54,6 +54,7 @@ final class ServerTransmission {
   private final ReplyFrames frames;
   private final StatusReplies status;
   private @Nullable RequestPipeline pipeline; // null: each request runs on this thread
+  private @Nullable PollingSocket polling; // null: a pipeline or TLS is at the socket
   private long failures;
 
   // The request at hand.
@@ -85,7 +86,16 @@ final class ServerTransmission {
     try (RequestPipeline opening =
         RequestPipeline.open(stream, opened, this::logFailure).orElse(null)) {
       pipeline = opening;
-      serve();
+      if (opening != null || stream.encrypted()) {
+        serve();
+        return;
+      }
+      try (var socket =
+          new PollingSocket(stream.socket(), PollingSocket.Awake.PROCESS, System::nanoTime)) {
+        polling = socket;
+        stream.through(socket);
+        serve();
+      }
     }
   }
 
@@ -113,6 +123,9 @@ final class ServerTransmission {
         quiesce();
         stream.flush();
         return;
+      }
+      if (polling != null) {
+        polling.countRequest();
       }
       if (!execute()) {
         break;

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.nbd;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.channels.ByteChannel;
+import java.nio.channels.SocketChannel;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.LongSupplier;
+
+/// A connection's socket, looked at again and again for a moment before its thread sleeps.
+///
+/// A client that waits for each reply sends its next request within microseconds; a thread that
+/// went to sleep meanwhile is woken for as much again, or more in a virtual machine, whose idle CPU
+/// must be started first. So the thread polls for up to [#POLL_NANOS], but only
+///
+/// - when the last wait was shorter than that: who pauses finds a sleeping server, and costs
+///   nothing;
+/// - when the client asks for one thing at a time: requests that come while others run are better
+///   taken many at once, which sleeping brings about;
+/// - while another CPU has no thread that serves: polling must not keep work waiting.
+///
+/// QEMU's event loop does the same (`poll-max-ns`). Used by the connection's thread; others may
+/// shut down or close the socket. The socket is left in non-blocking mode.
+final class PollingSocket implements ByteChannel {
+  /// Longest time of polling for one read, as QEMU's default.
+  static final long POLL_NANOS = 32_000;
+
+  /// Reads that find nothing, one request each, until a client that had several requests under way
+  /// counts as one that asks for one thing at a time.
+  static final int SINGLE_AGAIN = 64;
+
+  /// Threads that serve or poll and do not sleep, beside the CPUs there are for them.
+  static final class Awake {
+    /// Of the process: all its servers share its CPUs.
+    static final Awake PROCESS = new Awake(Runtime.getRuntime().availableProcessors());
+
+    private final int cpus;
+    private final AtomicInteger threads = new AtomicInteger();
+
+    Awake(int cpus) {
+      this.cpus = cpus;
+    }
+
+    private boolean spare() {
+      return threads.get() < cpus;
+    }
+  }
+
+  private final Awake awake;
+  private final SocketChannel socket;
+  private final LongSupplier nanoTime;
+  private boolean shortWait = true;
+  private int requests; // since a read found nothing
+  private int single; // reads to go until polling makes sense
+
+  PollingSocket(SocketChannel socket, Awake awake, LongSupplier nanoTime) throws IOException {
+    this.socket = socket;
+    this.awake = awake;
+    this.nanoTime = nanoTime;
+    socket.configureBlocking(false);
+    awake.threads.incrementAndGet();
+  }
+
+  /// Another request was read.
+  void countRequest() {
+    requests++;
+  }
+
+  /// Reads what is there, else waits until something is; -1 at the end of the stream.
+  @Override
+  public int read(ByteBuffer into) throws IOException {
+    int count = socket.read(into);
+    if (count != 0 || !into.hasRemaining()) {
+      return count;
+    }
+    single = requests > 1 ? SINGLE_AGAIN : Math.max(0, single - 1);
+    requests = 0;
+    long start = nanoTime.getAsLong();
+    if (shortWait && single == 0 && awake.spare()) {
+      do {
+        Thread.onSpinWait();
+        count = socket.read(into);
+        if (count != 0) {
+          return count;
+        }
+      } while (nanoTime.getAsLong() - start < POLL_NANOS);
+    }
+    count = asleep(true, into);
+    shortWait = nanoTime.getAsLong() - start < POLL_NANOS;
+    return count;
+  }
+
+  /// Sends some of `from`, at least a byte.
+  @Override
+  public int write(ByteBuffer from) throws IOException {
+    int count = socket.write(from);
+    return count > 0 || !from.hasRemaining() ? count : asleep(false, from);
+  }
+
+  private int asleep(boolean reading, ByteBuffer buffer) throws IOException {
+    awake.threads.decrementAndGet();
+    try {
+      socket.configureBlocking(true);
+      try {
+        return reading ? socket.read(buffer) : socket.write(buffer);
+      } finally {
+        socket.configureBlocking(false);
+      }
+    } finally {
+      awake.threads.incrementAndGet();
+    }
+  }
+
+  @Override
+  public boolean isOpen() {
+    return socket.isOpen();
+  }
+
+  /// The thread serves no longer; the socket stays open.
+  @Override
+  public void close() {
+    awake.threads.decrementAndGet();
+  }
+}
