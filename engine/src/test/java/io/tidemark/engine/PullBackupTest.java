@@ -22,10 +22,7 @@ import io.tidemark.nbd.ClientOptions;
 import io.tidemark.nbd.NbdClient;
 import io.tidemark.nbd.NbdUri;
 import io.tidemark.testkit.ModelDisk;
-import java.net.StandardProtocolFamily;
-import java.net.UnixDomainSocketAddress;
 import java.nio.ByteBuffer;
-import java.nio.channels.SocketChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
@@ -139,10 +136,11 @@ class PullBackupTest {
       domain.startViewServer(server());
       domain.transaction(List.of(view("vda", "n2", Optional.empty())));
       domain.exportView(new ViewExportSpec("pull-vda", "vda", Optional.empty()));
-      try (SocketChannel silent = SocketChannel.open(StandardProtocolFamily.UNIX);
+      try (var silent = new SlowReader(socket, "vda");
           NbdClient reader = client("vda")) {
-        silent.connect(UnixDomainSocketAddress.of(socket));
-        askForAllAndReadNothing(silent);
+        for (int n = 0; n < 64; n++) {
+          silent.ask(0, (int) SIZE);
+        }
         long worst = 0;
         for (long at = 0; at < SIZE; at += 65536) {
           long since = System.nanoTime();
@@ -158,23 +156,6 @@ class PullBackupTest {
       end(domain, "pull-vda", "n2");
     }
     domain.stop();
-  }
-
-  /// The oldest handshake, then reads of the whole export.
-  private static void askForAllAndReadNothing(SocketChannel channel) throws Exception {
-    var greeting = ByteBuffer.allocate(18);
-    while (greeting.hasRemaining() && channel.read(greeting) >= 0) {}
-    byte[] name = {'v', 'd', 'a'};
-    var hello = ByteBuffer.allocate(4 + 16 + name.length);
-    hello.putInt(3).putLong(0x49484156454F5054L).putInt(1).putInt(name.length).put(name).flip();
-    channel.write(hello);
-    var info = ByteBuffer.allocate(10);
-    while (info.hasRemaining() && channel.read(info) >= 0) {}
-    for (int n = 0; n < 64; n++) {
-      var request = ByteBuffer.allocate(28);
-      request.putInt(0x25609513).putInt(0).putLong(n).putLong(0).putInt((int) SIZE).flip();
-      channel.write(request);
-    }
   }
 
   private static byte[] filled(int length, long seed) {
