@@ -48,7 +48,8 @@ public interface BlockNode extends AutoCloseable {
 
   /// Begins a request that ends later, where this node can have it done without a thread that
   /// waits. False when it cannot, or not now: nothing has happened, but the request's offset may
-  /// have moved; the caller then lets its queue run empty and uses [#read] or [#write].
+  /// have moved; the caller then lets its queue run empty and uses [#read] or [#write]. One that
+  /// ended with a failure is made again in the same way, which may succeed, or take its time.
   ///
   /// @throws BlockException when it would fail there as well
   default boolean begin(QueuedRequest request) throws BlockException {

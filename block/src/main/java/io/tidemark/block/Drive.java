@@ -60,6 +60,9 @@ public final class Drive implements BlockNode {
   // Null while the guest is not limited.
   private volatile @Nullable Throttle throttle;
 
+  // Null where the guest is told of each failure.
+  private volatile @Nullable FailurePolicy failures;
+
   private final LongAdder readOperations = new LongAdder();
   private final LongAdder readBytes = new LongAdder();
   private final LongAdder readNanos = new LongAdder();
@@ -92,8 +95,28 @@ public final class Drive implements BlockNode {
 
   @Override
   public void read(long offset, ByteBuffer into) throws BlockException {
-    int length = into.remaining();
-    admit(false, length);
+    int position = into.position();
+    int limit = into.limit();
+    admit(false, limit - position);
+    boolean done = false;
+    while (!done) {
+      try {
+        readOnce(offset, into);
+        done = true;
+      } catch (BlockException e) {
+        into.limit(limit).position(position);
+        if (!again(e, true)) {
+          while (into.hasRemaining()) {
+            into.put((byte) 0);
+          }
+          return;
+        }
+      }
+    }
+    readBytes.add(limit - position);
+  }
+
+  private void readOnce(long offset, ByteBuffer into) throws BlockException {
     long start = enter();
     boolean done = false;
     try {
@@ -103,7 +126,6 @@ public final class Drive implements BlockNode {
       leave();
       count(done, readOperations, readNanos, start);
     }
-    readBytes.add(length);
   }
 
   /// Makes no object while there is no filter.
@@ -112,6 +134,24 @@ public final class Drive implements BlockNode {
     int position = from.position();
     int length = from.remaining();
     admit(true, length);
+    boolean done = false;
+    while (!done) {
+      try {
+        writeOnce(offset, from);
+        done = true;
+      } catch (BlockException e) {
+        if (!again(e, false)) {
+          from.position(position + length);
+          return;
+        }
+      }
+    }
+    writeBytes.add(length);
+  }
+
+  private void writeOnce(long offset, ByteBuffer from) throws BlockException {
+    int position = from.position();
+    int length = from.remaining();
     long start = enter();
     boolean done = false;
     try {
@@ -135,7 +175,6 @@ public final class Drive implements BlockNode {
       leave();
       count(done, writeOperations, writeNanos, start);
     }
-    writeBytes.add(length);
   }
 
   /// Marks a range in every bitmap that records.
@@ -160,6 +199,21 @@ public final class Drive implements BlockNode {
   private void change(GuestWrite write) throws BlockException {
     long length = write.length();
     admit(true, length);
+    boolean done = false;
+    while (!done) {
+      try {
+        changeOnce(write, length);
+        done = true;
+      } catch (BlockException e) {
+        if (!again(e, false)) {
+          return;
+        }
+      }
+    }
+    writeBytes.add(length);
+  }
+
+  private void changeOnce(GuestWrite write, long length) throws BlockException {
     long start = enter();
     boolean done = false;
     try {
@@ -174,7 +228,33 @@ public final class Drive implements BlockNode {
       leave();
       count(done, writeOperations, writeNanos, start);
     }
-    writeBytes.add(length);
+  }
+
+  /// A request failed, and is in flight no more: whether it is to be made again, else it counts as
+  /// done.
+  ///
+  /// @throws BlockException the failure, to be told to the guest
+  private boolean again(BlockException failure, boolean read) throws BlockException {
+    FailurePolicy policy = failures;
+    boolean again = false;
+    boolean told = true;
+    try {
+      if (policy == null || closed || failure instanceof ReadOnlyNodeException) {
+        throw failure;
+      }
+      again = policy.again(failure, read);
+      told = false;
+    } finally {
+      if (told) {
+        errors.increment();
+      }
+    }
+    return again;
+  }
+
+  /// What becomes of requests that fail from now on; without one the guest is told of each.
+  public void onFailure(FailurePolicy policy) {
+    failures = policy;
   }
 
   @Override
@@ -183,7 +263,7 @@ public final class Drive implements BlockNode {
   }
 
   /// A request that is limited, filtered, or would have to wait for a drain or a range is not
-  /// begun.
+  /// begun. What becomes of one that fails is decided when it is made again.
   @Override
   public boolean begin(QueuedRequest request) throws BlockException {
     if (throttle != null) {
@@ -305,6 +385,20 @@ public final class Drive implements BlockNode {
 
   @Override
   public void flush() throws BlockException {
+    boolean done = false;
+    while (!done) {
+      try {
+        flushOnce();
+        done = true;
+      } catch (BlockException e) {
+        if (!again(e, false)) {
+          return;
+        }
+      }
+    }
+  }
+
+  private void flushOnce() throws BlockException {
     long start = enter();
     boolean done = false;
     try {
@@ -316,12 +410,10 @@ public final class Drive implements BlockNode {
     }
   }
 
-  private void count(boolean done, LongAdder operations, LongAdder nanos, long start) {
+  private static void count(boolean done, LongAdder operations, LongAdder nanos, long start) {
     if (done) {
       operations.increment();
       nanos.add(System.nanoTime() - start);
-    } else {
-      errors.increment();
     }
   }
 
@@ -364,7 +456,7 @@ public final class Drive implements BlockNode {
         closed = true;
         gate.notifyAll();
       }
-      throttle(Optional.empty());
+      endWaits();
       root.close();
     }
   }
@@ -377,7 +469,15 @@ public final class Drive implements BlockNode {
       closed = true;
       gate.notifyAll();
     }
+    endWaits();
+  }
+
+  private void endWaits() {
     throttle(Optional.empty());
+    FailurePolicy policy = failures;
+    if (policy != null) {
+      policy.end();
+    }
   }
 
   /// Counts a request in flight, once no drain holds it.

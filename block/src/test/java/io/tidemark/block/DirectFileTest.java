@@ -305,7 +305,7 @@ class DirectFileTest {
       Optional<BlockException> failure = awaitAll(queue).getFirst().failure();
       assertThat(failure).isPresent();
       assertThat(failure.get()).hasMessageContaining("read at 0x2000");
-      assertThat(drive.statistics().errors()).isEqualTo(1);
+      assertThat(drive.statistics().errors()).as("counted when it is made again").isZero();
       try (var drained = drive.drain()) {
         assertThat(drained).isNotNull();
       }

@@ -2,6 +2,7 @@
 package io.tidemark.cli;
 
 import io.tidemark.block.HostAccess;
+import io.tidemark.block.ServedNode;
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.PrintWriter;

@@ -7,6 +7,7 @@ import io.tidemark.block.FormatNode;
 import io.tidemark.block.ImageOpener;
 import io.tidemark.block.ImageSource;
 import io.tidemark.block.OpenOptions;
+import io.tidemark.block.ServedNode;
 import io.tidemark.block.WindowNode;
 import io.tidemark.block.ZeroMode;
 import io.tidemark.nbd.Export;

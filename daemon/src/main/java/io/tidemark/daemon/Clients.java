@@ -4,6 +4,7 @@ package io.tidemark.daemon;
 import io.tidemark.domain.DomainEvent;
 import io.tidemark.domain.DomainEventListener;
 import io.tidemark.domain.Domains;
+import io.tidemark.domain.spi.RequestFailure;
 import io.tidemark.rpc.Calls;
 import io.tidemark.rpc.EventKind;
 import io.tidemark.rpc.Messages;
@@ -97,6 +98,19 @@ final class Clients implements RpcService<Client>, DomainEventListener {
               new Messages.BlockJob(Convert.wire(dom), target, type.number(), status.number()));
       case DomainEvent.Rebooted(var dom) ->
           deliver(EventKind.REBOOT, new Messages.Plain(Convert.wire(dom)));
+      case DomainEvent.IoError(var dom, var path, var alias, var action, var noSpace) -> {
+        int number = number(action);
+        deliver(EventKind.IO_ERROR, new Messages.IoError(Convert.wire(dom), path, alias, number));
+        deliver(
+            EventKind.IO_ERROR_REASON,
+            new Messages.IoErrorReason(
+                Convert.wire(dom), path, alias, number, noSpace ? "enospc" : ""));
+      }
+      case DomainEvent.DiskChanged(var dom, var path, var alias, var reason) ->
+          deliver(
+              EventKind.DISK_CHANGE,
+              new Messages.DiskChange(
+                  Convert.wire(dom), Optional.of(path), Optional.empty(), alias, reason));
       case DomainEvent.TrayChanged(var dom, var alias, var reason) ->
           deliver(EventKind.TRAY_CHANGE, new Messages.TrayChange(Convert.wire(dom), alias, reason));
       case DomainEvent.DeviceRemoved(var dom, var alias) ->
@@ -118,6 +132,14 @@ final class Clients implements RpcService<Client>, DomainEventListener {
               EventKind.JOB_COMPLETED,
               new Messages.JobCompleted(Convert.wire(dom), Convert.wire(params)));
     }
+  }
+
+  private static int number(RequestFailure.Action action) {
+    return switch (action) { // virDomainEventIOErrorAction
+      case IGNORED -> 0;
+      case HELD -> 1;
+      case REPORTED -> 2;
+    };
   }
 
   private <M extends Record & Messages.About> void deliver(EventKind kind, M message) {

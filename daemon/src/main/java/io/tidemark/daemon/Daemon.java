@@ -96,6 +96,7 @@ public final class Daemon implements AutoCloseable {
 
     CallTable<Client> table = new CallTable<>();
     new ConnectCalls(domains, HostInfo.system(), options.versionNumber()).addTo(table);
+    new HostCalls(domains, HostInfo.system()).addTo(table);
     new DomainCalls(domains).addTo(table);
     new JobCalls(domains).addTo(table);
     new SnapshotCalls(domains).addTo(table);

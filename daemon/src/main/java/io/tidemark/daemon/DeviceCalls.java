@@ -15,6 +15,7 @@ import java.util.List;
 /// processor.
 final class DeviceCalls {
   private static final int AFFECT_LIVE = 1;
+  private static final int MEMORY_MAXIMUM = 4; // VIR_DOMAIN_MEM_MAXIMUM
 
   private final Domains domains;
 
@@ -26,6 +27,31 @@ final class DeviceCalls {
     addPluggingTo(table);
     addTuningTo(table);
     addMachineTo(table);
+    addSizesTo(table);
+  }
+
+  private void addSizesTo(CallTable<Client> table) {
+    table
+        .on(
+            Remote.DOMAIN_SET_VCPUS,
+            (_, call) ->
+                done(() -> domain(call.dom()).sizes().setVcpus(call.number(), AFFECT_LIVE)))
+        .on(
+            Remote.DOMAIN_SET_VCPUS_FLAGS,
+            (_, call) ->
+                done(() -> domain(call.dom()).sizes().setVcpus(call.number(), call.flags())))
+        .on(
+            Remote.DOMAIN_SET_MEMORY,
+            (_, call) ->
+                done(() -> domain(call.dom()).sizes().setMemory(call.number(), AFFECT_LIVE)))
+        .on(
+            Remote.DOMAIN_SET_MAX_MEMORY,
+            (_, call) ->
+                done(() -> domain(call.dom()).sizes().setMemory(call.number(), MEMORY_MAXIMUM)))
+        .on(
+            Remote.DOMAIN_SET_MEMORY_FLAGS,
+            (_, call) ->
+                done(() -> domain(call.dom()).sizes().setMemory(call.number(), call.flags())));
   }
 
   private Domain domain(Wire.Domain dom) throws LibvirtException {

@@ -118,6 +118,12 @@ final class DomainCalls {
               return started(client, domain);
             })
         .on(
+            Remote.DOMAIN_RENAME,
+            (_, call) -> {
+              domains.rename(domain(call.dom()), call.name(), call.flags());
+              return new Replies.Int(0);
+            })
+        .on(
             Remote.DOMAIN_SET_AUTOSTART,
             (_, call) -> {
               domain(call.dom()).setAutostart(call.number() != 0);
@@ -136,6 +142,13 @@ final class DomainCalls {
   private void addQuestionsTo(CallTable<Client> table) {
     onFlags(
         table, Remote.DOMAIN_GET_XML_DESC, (dom, flags) -> new Replies.Text(dom.xmlDesc(flags)));
+    on(
+        table,
+        Remote.DOMAIN_GET_SECURITY_LABEL,
+        (domain, _) -> {
+          var _ = domain.state(); // that it is there
+          return new Replies.SecurityLabel("", 0);
+        });
     on(table, Remote.DOMAIN_GET_OS_TYPE, (domain, _) -> new Replies.Text(domain.osType()));
     on(table, Remote.DOMAIN_GET_AUTOSTART, (domain, _) -> flag(domain.autostart()));
     on(table, Remote.DOMAIN_IS_ACTIVE, (domain, _) -> flag(domain.isActive()));
@@ -145,7 +158,11 @@ final class DomainCalls {
         table,
         Remote.DOMAIN_GET_MAX_MEMORY,
         (domain, _) -> new Replies.Hyper(domain.info().maxMemoryKib()));
-    on(table, Remote.DOMAIN_GET_MAX_VCPUS, (domain, _) -> new Replies.Int(domain.info().vcpus()));
+    on(table, Remote.DOMAIN_GET_MAX_VCPUS, (dom, _) -> new Replies.Int(dom.sizes().maxVcpus()));
+    onFlags(
+        table,
+        Remote.DOMAIN_GET_VCPUS_FLAGS,
+        (dom, flags) -> new Replies.Int(dom.sizes().vcpus(flags)));
     on(
         table,
         Remote.DOMAIN_GET_INFO,
@@ -201,8 +218,16 @@ final class DomainCalls {
         .on(
             Remote.DOMAIN_GET_DISK_ERRORS,
             (_, call) -> {
-              int most = domain(call.dom()).diskErrorsAtMost(call.flags());
-              return new Replies.DiskErrors(List.of(), call.maxErrors() == 0 ? most : 0);
+              Domain domain = domain(call.dom());
+              if (call.maxErrors() == 0) {
+                return new Replies.DiskErrors(List.of(), domain.diskErrorsAtMost(call.flags()));
+              }
+              List<Replies.DiskError> errors =
+                  domain.diskErrors(call.flags()).stream()
+                      .map(error -> new Replies.DiskError(error.target(), error.code()))
+                      .limit(Math.max(0, call.maxErrors()))
+                      .toList();
+              return new Replies.DiskErrors(errors, errors.size());
             })
         .on(
             Remote.DOMAIN_BLOCK_STATS,

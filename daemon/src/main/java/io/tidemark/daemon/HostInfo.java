@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.daemon;
 
+import io.tidemark.domain.ErrorCode;
+import io.tidemark.domain.ErrorDomain;
+import io.tidemark.domain.LibvirtException;
 import io.tidemark.rpc.Replies;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
@@ -54,12 +58,95 @@ record HostInfo(Path proc, Path nodes) {
   }
 
   private long memoryKib() throws IOException {
-    for (String line : lines("meminfo")) {
-      if (line.startsWith("MemTotal:")) {
-        return (long) decimal(line.replaceAll("[^0-9]", ""));
+    return kib(lines("meminfo"), "MemTotal");
+  }
+
+  private static long kib(List<String> meminfo, String field) {
+    for (String line : meminfo) {
+      String[] words = line.strip().split("\\s+");
+      for (int i = 0; i + 1 < words.length; i++) {
+        if (words[i].equals(field + ":")) {
+          return (long) decimal(words[i + 1]);
+        }
       }
     }
     return 0;
+  }
+
+  long freeMemoryBytes() throws IOException {
+    return kib(lines("meminfo"), "MemFree") << 10;
+  }
+
+  /// NUMA nodes, at least one.
+  int cells() throws IOException {
+    return nodeCount();
+  }
+
+  /// Of the cells `[start, end)`.
+  List<Long> cellsFreeBytes(int start, int end) throws IOException {
+    List<Long> free = new ArrayList<>();
+    for (int cell = start; cell < end; cell++) {
+      free.add(kib(cellMeminfo(cell), "MemFree") << 10);
+    }
+    return free;
+  }
+
+  /// Of a host that does not tell its cells, the one has all.
+  private List<String> cellMeminfo(int cell) throws IOException {
+    Path file = nodes.resolve("node" + cell).resolve("meminfo");
+    return Files.exists(file) ? Files.readAllLines(file) : lines("meminfo");
+  }
+
+  /// virNodeGetMemoryStats, KiB.
+  ///
+  /// @param cell −1 for the whole host
+  List<Replies.NodeStat> memoryStats(int cell) throws IOException, LibvirtException {
+    if (cell == -1) {
+      List<String> all = lines("meminfo");
+      return List.of(
+          new Replies.NodeStat("total", kib(all, "MemTotal")),
+          new Replies.NodeStat("free", kib(all, "MemFree")),
+          new Replies.NodeStat("buffers", kib(all, "Buffers")),
+          new Replies.NodeStat("cached", kib(all, "Cached")));
+    }
+    int last = cells() - 1;
+    if (cell < 0 || cell > last) {
+      throw new LibvirtException(
+          ErrorCode.INVALID_ARG,
+          ErrorDomain.NONE,
+          "cellNum in virHostMemGetStats must be less than or equal to " + last);
+    }
+    List<String> one = cellMeminfo(cell);
+    return List.of(
+        new Replies.NodeStat("total", kib(one, "MemTotal")),
+        new Replies.NodeStat("free", kib(one, "MemFree")));
+  }
+
+  /// virNodeGetCPUStats, nanoseconds; the kernel counts hundredths of a second.
+  ///
+  /// @param cpu −1 for all
+  List<Replies.NodeStat> cpuStats(int cpu) throws IOException, LibvirtException {
+    String wanted = cpu == -1 ? "cpu" : "cpu" + cpu;
+    for (String line : lines("stat")) {
+      String[] words = line.split("\\s+");
+      if (words[0].equals(wanted) && words.length > 7) {
+        return List.of(
+            new Replies.NodeStat("kernel", ticks(words, 3, 6, 7)),
+            new Replies.NodeStat("user", ticks(words, 1, 2)),
+            new Replies.NodeStat("idle", ticks(words, 4)),
+            new Replies.NodeStat("iowait", ticks(words, 5)));
+      }
+    }
+    throw new LibvirtException(
+        ErrorCode.INVALID_ARG, ErrorDomain.NONE, "Invalid cpuNum in virHostCPUGetStatsLinux");
+  }
+
+  private static long ticks(String[] words, int... fields) {
+    long sum = 0;
+    for (int field : fields) {
+      sum += (long) decimal(words[field]);
+    }
+    return sum * 10_000_000;
   }
 
   private int nodeCount() throws IOException {

@@ -10,6 +10,8 @@ import io.tidemark.rpc.Calls;
 import io.tidemark.rpc.Calls.Nothing;
 import io.tidemark.rpc.Messages;
 import io.tidemark.rpc.Procedure;
+import io.tidemark.rpc.ProcedureRow;
+import io.tidemark.rpc.Program;
 import io.tidemark.rpc.Remote;
 import io.tidemark.rpc.RpcClient;
 import io.tidemark.rpc.RpcException;
@@ -364,7 +366,13 @@ class DaemonTest {
       assertThat(value(client, Remote.DOMAIN_SNAPSHOT_NUM, dom)).isZero();
       assertThat(value(client, Remote.DOMAIN_HAS_MANAGED_SAVE_IMAGE, dom)).isZero();
       RpcException unserved =
-          refused(() -> client.call(Remote.NODE_GET_SECURITY_MODEL, new Nothing()));
+          refused(() ->
+              client.call(
+                  new Procedure<>(
+                      ProcedureRow.of(Program.REMOTE, 289).orElseThrow(), // memory parameters
+                      Nothing.class,
+                      Nothing.class),
+                  new Nothing()));
       assertThat(unserved.code()).isEqualTo(3);
       RpcException agent =
           refused(() -> client.call(Remote.DOMAIN_FSFREEZE, new Calls.Freeze(dom, List.of(), 0)));

@@ -238,6 +238,11 @@ final class FakeDriver implements DomainDriver, ImageService {
     }
 
     @Override
+    public Optional<Trouble> trouble(String target) {
+      return Optional.empty();
+    }
+
+    @Override
     public ImageSizes sizes(String target) {
       return new ImageSizes(1 << 20, 4_096, 65_536);
     }

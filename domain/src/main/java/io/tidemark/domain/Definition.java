@@ -26,6 +26,9 @@ final class Definition {
   /// Longest name: with the suffixes that a state folder adds it still fits a file name.
   static final int MAX_NAME_BYTES = 200;
 
+  /// Most memory that may be spoken of.
+  static final long MAX_MEMORY_KIB = (1L << 53) - 1;
+
   private static final String WHAT = "domain_definition";
 
   /// Domain types that libvirt knows (`VIR_DOMAIN_VIRT_*`): another error when nobody serves them.
@@ -51,6 +54,7 @@ final class Definition {
   private static final Set<String> DISK_TYPES =
       Set.of("file", "block", "dir", "network", "volume", "nvme", "vhostuser", "vhostvdpa");
   private static final Set<String> DISK_DEVICES = Set.of("disk", "cdrom", "floppy", "lun");
+  private static final Set<String> STARTUP_POLICIES = Set.of("mandatory", "requisite", "optional");
   private static final Set<String> BUSES =
       Set.of("ide", "fdc", "scsi", "virtio", "xen", "usb", "uml", "sata", "sd");
 
@@ -172,9 +176,30 @@ final class Definition {
     return kib("currentMemory");
   }
 
+  /// The most that it may have.
   int vcpus() {
     String text = root.childText("vcpu");
     return text.isEmpty() ? 1 : Integer.parseInt(text);
+  }
+
+  int currentVcpus() {
+    String current = root.child("vcpu").map(vcpu -> vcpu.attribute("current")).orElse("");
+    return current.matches("[0-9]{1,9}") ? Integer.parseInt(current) : vcpus();
+  }
+
+  void vcpus(int most, int current) {
+    XmlElement vcpu = root.childOrNew("vcpu").text(String.valueOf(most));
+    vcpu.removeAttribute("current");
+    if (current != most) {
+      vcpu.attribute("current", current);
+    }
+    order(root);
+  }
+
+  void memory(long mostKib, long currentKib) {
+    root.childOrNew("memory").attribute("unit", "KiB").text(String.valueOf(mostKib));
+    root.childOrNew("currentMemory").attribute("unit", "KiB").text(String.valueOf(currentKib));
+    order(root);
   }
 
   /// Disks in libvirt's order: those of one bus by their letters.
@@ -227,6 +252,11 @@ final class Definition {
     if (name.isEmpty()) {
       throw new LibvirtException(ErrorCode.NO_NAME, ErrorDomain.DOMAIN, "missing name information");
     }
+    checkName(name);
+  }
+
+  /// Refuses a name that no domain may have; not empty.
+  static void checkName(String name) throws LibvirtException {
     if (name.contains("/")) {
       throw ErrorCode.XML_ERROR.in(
           ErrorDomain.DOMAIN, "name %s cannot contain '/'".formatted(name));
@@ -300,7 +330,7 @@ final class Definition {
     }
     BigInteger bytes = new BigInteger(text).multiply(unit(element));
     BigInteger kib = bytes.add(BigInteger.valueOf(1023)).shiftRight(10);
-    if (kib.bitLength() > 53) {
+    if (kib.compareTo(BigInteger.valueOf(MAX_MEMORY_KIB)) > 0) {
       throw ErrorCode.OVERFLOW.in(ErrorDomain.DOMAIN, "value too large: " + text);
     }
     element.attribute("unit", "KiB").text(kib.toString());
@@ -380,8 +410,8 @@ final class Definition {
           "missing target information for device " + disk.source().orElse(""));
     }
     Optional<Storage> storage = StorageXml.read(element);
-    boolean removable =
-        element.attribute("device").equals("cdrom") || element.attribute("device").equals("floppy");
+    checkStartupPolicy(element.child("source"));
+    boolean removable = disk.removable();
     if (storage.isEmpty()) {
       if (!removable) {
         throw new LibvirtException(
@@ -393,6 +423,7 @@ final class Definition {
     }
     fillBus(element, disk);
     fillFormat(element, disk);
+    checkDriver(element.childOrNew("driver"));
     checkBacking(disk);
     if (element.attribute("device").equals("cdrom") && !disk.readOnly()) {
       element.add("readonly");
@@ -400,13 +431,17 @@ final class Definition {
     disk.order();
   }
 
+  private static void checkStartupPolicy(Optional<XmlElement> source) throws LibvirtException {
+    if (source.filter(given -> given.hasAttribute("startupPolicy")).isPresent()
+        && !STARTUP_POLICIES.contains(source.get().attribute("startupPolicy"))) {
+      throw invalid(source.get(), "startupPolicy");
+    }
+  }
+
   private static void fillBus(XmlElement element, DiskElement disk) throws LibvirtException {
     XmlElement target = element.childOrNew("target");
     if (target.hasAttribute("bus") && !BUSES.contains(target.attribute("bus"))) {
-      throw ErrorCode.XML_ERROR.in(
-          ErrorDomain.XML,
-          "Invalid value for attribute 'bus' in element 'target': '%s'."
-              .formatted(target.attribute("bus")));
+      throw invalid(target, "bus");
     }
     String dev = disk.target();
     if (!DiskNames.isDiskName(dev)) {
@@ -444,6 +479,52 @@ final class Definition {
           "disk '%s': format '%s' over a network is not supported, only 'raw' is"
               .formatted(disk.target(), driver.attribute("type")));
     }
+  }
+
+  private static final Map<String, Set<String>> DRIVER_VALUES =
+      Map.of(
+          "cache",
+          Set.of("default", "none", "writethrough", "writeback", "directsync", "unsafe"),
+          "error_policy",
+          Set.of("stop", "report", "ignore", "enospace"),
+          "rerror_policy",
+          Set.of("stop", "report", "ignore", "enospace"),
+          "io",
+          Set.of("native", "threads", "io_uring"),
+          "discard",
+          Set.of("unmap", "ignore"),
+          "detect_zeroes",
+          Set.of("off", "on", "unmap"),
+          "copy_on_read",
+          Set.of("on", "off"));
+
+  private static void checkDriver(XmlElement driver) throws LibvirtException {
+    for (String attribute : DiskElement.DRIVER_ORDER) {
+      Set<String> values = DRIVER_VALUES.get(attribute);
+      if (values != null
+          && driver.hasAttribute(attribute)
+          && !values.contains(driver.attribute(attribute))) {
+        throw invalid(driver, attribute);
+      }
+    }
+    if (driver.attribute("rerror_policy").equals("enospace")) {
+      throw ErrorCode.CONFIG_UNSUPPORTED.in(
+          ErrorDomain.DOMAIN, "Invalid disk read error policy: 'enospace'");
+    }
+    String cache = driver.attribute("cache");
+    if (driver.attribute("io").equals("native")
+        && !cache.equals("none")
+        && !cache.equals("directsync")) {
+      throw ErrorCode.CONFIG_UNSUPPORTED.because(
+          "io='native' needs either no disk cache or directsync cache mode");
+    }
+  }
+
+  private static LibvirtException invalid(XmlElement element, String attribute) {
+    return ErrorCode.XML_ERROR.in(
+        ErrorDomain.XML,
+        "Invalid value for attribute '%s' in element '%s': '%s'."
+            .formatted(attribute, element.name(), element.attribute(attribute)));
   }
 
   /// Refuses a format that libvirt does not know, or that is not handled here.
@@ -497,10 +578,7 @@ final class Definition {
     if (!element.hasAttribute(attribute)) {
       element.attribute(attribute, usual);
     } else if (!values.contains(element.attribute(attribute))) {
-      throw ErrorCode.XML_ERROR.in(
-          ErrorDomain.XML,
-          "Invalid value for attribute '%s' in element '%s': '%s'."
-              .formatted(attribute, element.name(), element.attribute(attribute)));
+      throw invalid(element, attribute);
     }
   }
 

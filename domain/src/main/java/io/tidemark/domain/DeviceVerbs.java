@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.domain;
 
-import io.tidemark.domain.spi.DriveSpec;
 import io.tidemark.domain.spi.DriverException;
 import java.io.IOException;
 import java.lang.System.Logger.Level;
@@ -131,7 +130,7 @@ public final class DeviceVerbs {
     boolean done = false;
     try {
       life.stored().putLive(session.live());
-      session.driver().addDrive(specOf(plugged));
+      session.driver().addDrive(plugged.driveSpec());
       done = true;
     } catch (DriverException e) {
       throw DriverErrors.toClient("add disk '%s'".formatted(disk.target()), e);
@@ -146,15 +145,6 @@ public final class DeviceVerbs {
     }
     TuneVerbs.apply(life.name(), session, plugged);
     life.event(new DomainEvent.DeviceAdded(life.ref(), plugged.alias()));
-  }
-
-  private static DriveSpec specOf(LiveDisk disk) {
-    boolean readOnly = disk.element().readOnly();
-    return new DriveSpec(
-        disk.target(),
-        disk.alias(),
-        Layer.nodes(disk.layers(), readOnly).by(disk.element().way()),
-        readOnly);
   }
 
   /// virDomainDetachDeviceFlags. Of the document only the target counts.
@@ -290,11 +280,26 @@ public final class DeviceVerbs {
     if (!is.bus().equals(wanted.bus())) {
       throw cannotModify("bus");
     }
+    requireSameDriver(is, wanted);
     List<TypedParam> limits = IoTune.of(is).params();
     List<TypedParam> others = IoTune.of(wanted).params();
     for (int i = 0; i < limits.size(); i++) {
       if (!limits.get(i).equals(others.get(i))) {
         throw cannotModify("blkdeviotune " + limits.get(i).name());
+      }
+    }
+  }
+
+  /// What a document does not say is not asked to be changed; another `detect_zeroes` libvirt
+  /// accepts, and does nothing.
+  private static void requireSameDriver(DiskElement is, DiskElement wanted)
+      throws LibvirtException {
+    XmlElement old = is.element().childOrNew("driver");
+    XmlElement other = wanted.element().childOrNew("driver");
+    for (String field :
+        List.of("cache", "error_policy", "rerror_policy", "io", "copy_on_read", "discard")) {
+      if (other.hasAttribute(field) && !other.attribute(field).equals(old.attribute(field))) {
+        throw cannotModify(field);
       }
     }
   }
@@ -319,7 +324,7 @@ public final class DeviceVerbs {
     exchange(session, disk, loaded);
     if (loaded.hasMedium()) {
       try {
-        session.driver().addDrive(specOf(loaded));
+        session.driver().addDrive(loaded.driveSpec());
       } catch (DriverException e) {
         DiskElement empty = new DiskElement(wanted.element().copy());
         empty.element().removeChildren("source");

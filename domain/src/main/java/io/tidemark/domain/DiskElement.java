@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.domain;
 
+import io.tidemark.domain.spi.DriveManners;
+import io.tidemark.domain.spi.DriveManners.OnError;
+import io.tidemark.domain.spi.DriveManners.WrittenZeroes;
+import io.tidemark.domain.spi.DriveSpec;
 import io.tidemark.domain.spi.NodeSpec;
 import io.tidemark.domain.spi.Storage;
 import java.nio.file.InvalidPathException;
@@ -104,12 +108,76 @@ final class DiskElement {
         : NodeSpec.Way.DIRECT_QUEUED;
   }
 
+  /// This disk over a chain.
+  DriveSpec driveSpec(List<Layer> chain) {
+    return new DriveSpec(
+        target(),
+        DiskNames.alias(target(), bus()),
+        Layer.nodes(chain, readOnly()).by(way()),
+        readOnly(),
+        manners());
+  }
+
+  /// How requests of the guest are taken, by the attributes of `<driver>`.
+  ///
+  /// With `error_policy` alone failed reads go by it too, as libvirt tells QEMU, but for
+  /// `enospace`, which is of writes only. Without `discard` discards are honoured: QEMU's own
+  /// default ignores them.
+  DriveManners manners() {
+    XmlElement driver = element.child("driver").orElseGet(() -> new XmlElement("driver"));
+    String write = driver.attribute("error_policy");
+    String read =
+        driver.hasAttribute("rerror_policy") || write.equals("enospace")
+            ? driver.attribute("rerror_policy")
+            : write;
+    boolean discard = !driver.attribute("discard").equals("ignore");
+    return new DriveManners(
+        onError(read, DriveManners.USUAL.onReadError()),
+        onError(write, DriveManners.USUAL.onWriteError()),
+        discard,
+        switch (driver.attribute("detect_zeroes")) {
+          case "on" -> WrittenZeroes.ZEROES;
+          case "unmap" -> discard ? WrittenZeroes.UNMAP : WrittenZeroes.ZEROES;
+          default -> WrittenZeroes.DATA;
+        });
+  }
+
+  private static OnError onError(String policy, OnError usual) {
+    return switch (policy) {
+      case "stop" -> OnError.STOP;
+      case "report" -> OnError.REPORT;
+      case "ignore" -> OnError.IGNORE;
+      case "enospace" -> OnError.STOP_WITHOUT_SPACE;
+      default -> usual;
+    };
+  }
+
   /// A disk that others write too is run without a cache, as libvirt does.
   void forbidCacheIfShared() {
     XmlElement driver = element.childOrNew("driver");
     if (element.child("shareable").isPresent() && !driver.hasAttribute("cache")) {
       driver.attribute("cache", "none");
     }
+  }
+
+  /// Whether its medium comes and goes.
+  boolean removable() {
+    return device().equals("cdrom") || device().equals("floppy");
+  }
+
+  /// Whether a domain starts when the source is not there.
+  boolean startsWithout() {
+    return element
+        .child("source")
+        .filter(source -> source.attribute("startupPolicy").equals("optional"))
+        .isPresent();
+  }
+
+  /// Takes the medium out.
+  void eject() {
+    element.removeChildren("source");
+    element.removeChildren("backingStore");
+    element.child("driver").ifPresent(driver -> driver.removeAttribute("type"));
   }
 
   boolean isTransient() {
@@ -198,10 +266,27 @@ final class DiskElement {
   /// knows, before alias and address.
   void order() {
     element.attributesFirst(List.of("type", "device", "model"));
-    element.child("driver").ifPresent(driver -> driver.attributesFirst(List.of("name", "type")));
+    element.child("driver").ifPresent(driver -> driver.attributesFirst(DRIVER_ORDER));
     element.child("target").ifPresent(target -> target.attributesFirst(List.of("dev", "bus")));
     element.sortChildren(DiskElement::compare);
   }
+
+  /// Attributes of `<driver>` as libvirt writes them.
+  static final List<String> DRIVER_ORDER =
+      List.of(
+          "name",
+          "type",
+          "cache",
+          "error_policy",
+          "rerror_policy",
+          "io",
+          "ioeventfd",
+          "event_idx",
+          "copy_on_read",
+          "discard",
+          "iothread",
+          "detect_zeroes",
+          "queues");
 
   private static final List<String> FIRST =
       List.of(

@@ -21,6 +21,7 @@ public final class Domain {
   private final TuneVerbs tuning;
   private final MetadataVerbs metadata;
   private final MachineVerbs machine;
+  private final SizeVerbs sizes;
 
   Domain(DomainContext context, String name, UUID uuid) {
     life = new DomainLife(context, name, uuid);
@@ -31,6 +32,7 @@ public final class Domain {
     tuning = new TuneVerbs(life);
     metadata = new MetadataVerbs(life);
     machine = new MachineVerbs(life, jobs);
+    sizes = new SizeVerbs(life);
   }
 
   /// For the registry.
@@ -60,6 +62,11 @@ public final class Domain {
   /// What a domain without processor and memory answers for them.
   public MachineVerbs machine() {
     return machine;
+  }
+
+  /// Processors and memory of the definition.
+  public SizeVerbs sizes() {
+    return sizes;
   }
 
   public String name() {
@@ -185,7 +192,7 @@ public final class Domain {
                   state,
                   definition.memoryKib(),
                   definition.currentMemoryKib(),
-                  definition.vcpus(),
+                  definition.currentVcpus(),
                   0))
           .orElse(new DomainInfo(state, 0, 0, 0, 0));
     });
@@ -244,11 +251,16 @@ public final class Domain {
     return life.locked(() -> facts.blockStatsParams(disk));
   }
 
-  /// virDomainGetDiskErrors: how many disks may be in error at most. None ever is: a guest's
-  /// request that fails is answered with its error, the domain is not stopped for it.
+  /// virDomainGetDiskErrors: how many disks may be in error at most.
   public int diskErrorsAtMost(int flags) throws LibvirtException {
     Flags.check(flags, 0, "qemuDomainGetDiskErrors");
     return life.locked(() -> life.requireActive().live().disks().size());
+  }
+
+  /// virDomainGetDiskErrors: the disks whose requests failed and are held.
+  public List<DiskError> diskErrors(int flags) throws LibvirtException {
+    Flags.check(flags, 0, "qemuDomainGetDiskErrors");
+    return life.locked(() -> DiskErrors.of(life.requireActive()));
   }
 
   /// The domain's part of virConnectGetAllDomainStats: `state.*`, `balloon.*`, `vcpu.*`, `block.*`.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.domain;
 
+import io.tidemark.domain.spi.RequestFailure;
 import java.util.List;
 import java.util.Optional;
 
@@ -26,6 +27,29 @@ public sealed interface DomainEvent {
 
   /// Event id 1.
   record Rebooted(DomainRef domain) implements DomainEvent {}
+
+  /// Event ids 4 and 6, one after the other.
+  ///
+  /// @param path of the disk's active layer
+  record IoError(
+      DomainRef domain, String path, String alias, RequestFailure.Action action, boolean noSpace)
+      implements DomainEvent {}
+
+  /// Event id 9: a disk that was not there when its domain started, and need not be.
+  ///
+  /// @param path of the disk's source
+  /// @param reason 0 its drive is empty, 1 it is not plugged in
+  record DiskChanged(DomainRef domain, String path, String alias, int reason)
+      implements DomainEvent {
+    static DiskChanged of(DomainRef domain, Launch.Missing missing) {
+      DiskElement disk = missing.disk();
+      return new DiskChanged(
+          domain,
+          disk.source().orElse(""),
+          DiskNames.alias(disk.target(), disk.bus()),
+          missing.reason());
+    }
+  }
 
   /// Event id 10.
   ///

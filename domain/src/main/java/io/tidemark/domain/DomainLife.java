@@ -2,6 +2,7 @@
 package io.tidemark.domain;
 
 import io.tidemark.domain.spi.DriverException;
+import io.tidemark.domain.spi.RequestFailure;
 import java.io.IOException;
 import java.lang.System.Logger.Level;
 import java.util.Optional;
@@ -198,9 +199,15 @@ final class DomainLife {
     if (blocked != null) {
       throw ErrorCode.OPERATION_INVALID.because(blocked);
     }
-    Session started = new Launch(context).run(this, definition, flags, connection);
+    Launch launch = new Launch(context);
+    Session started = launch.run(this, definition, flags, connection);
     completed = JobStats.NONE;
     takeUp(started);
+    if (told != Told.NOTHING) {
+      for (Launch.Missing missing : launch.missing()) {
+        event(DomainEvent.DiskChanged.of(ref(), missing));
+      }
+    }
     started.watch().start(name, () -> look(started.watch()));
     boolean paused = Flags.has(flags, Flags.START_PAUSED);
     switch (told) {
@@ -293,6 +300,33 @@ final class DomainLife {
     if (session == null) {
       forgetSelf();
     }
+  }
+
+  /// Gives way to a domain of another name. Refused while it runs.
+  ///
+  /// @return what it was, under the new name
+  StoredDefinition renamed(Renaming renaming) throws LibvirtException {
+    Definition definition = stored.definition();
+    if (session != null || definition == null) {
+      throw ErrorCode.OPERATION_INVALID.because("cannot rename active domain");
+    }
+    if (blocked != null) {
+      throw ErrorCode.OPERATION_INVALID.because(blocked);
+    }
+    StoredDefinition next;
+    try {
+      next = renaming.run(stored.stored());
+    } catch (IOException e) {
+      throw upkeep.cannotWrite(e);
+    }
+    try {
+      renaming.removeOld();
+    } catch (IOException e) {
+      LOG.log(Level.ERROR, name + ": what is left under its old name", e);
+    }
+    lifecycle(Lifecycle.UNDEFINED_RENAMED);
+    gone = true;
+    return next;
   }
 
   private void dropMoments(boolean withSnapshots, boolean withCheckpoints) throws LibvirtException {
@@ -507,6 +541,11 @@ final class DomainLife {
             passed.isPresent();
             passed = watch.nextPassed()) {
           TuneVerbs.passed(this, running, passed.get());
+        }
+        for (Optional<RequestFailure> failed = watch.nextFailed();
+            failed.isPresent();
+            failed = watch.nextFailed()) {
+          DiskErrors.happened(this, running, failed.get());
         }
         observe(running);
       }

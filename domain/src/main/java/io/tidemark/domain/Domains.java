@@ -9,6 +9,7 @@ import java.io.IOException;
 import java.lang.System.Logger.Level;
 import java.util.ArrayList;
 import java.util.Comparator;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -86,6 +87,7 @@ public final class Domains {
   public void restore() throws LibvirtException {
     List<StateStore.Document> lives;
     try {
+      finishRenamings();
       for (StateStore.Document document : context.state().all(StateStore.Kind.DEFINITION)) {
         restoreDefinition(document);
       }
@@ -113,6 +115,25 @@ public final class Domains {
           ErrorDomain.DOMAIN,
           "internal error: unable to read the state: " + e.getMessage(),
           e);
+    }
+  }
+
+  /// What a domain left under its old name when the daemon ended while it was renamed.
+  private void finishRenamings() throws IOException {
+    Map<String, StoredDefinition> all = new HashMap<>();
+    for (StateStore.Document document : context.state().all(StateStore.Kind.DEFINITION)) {
+      try {
+        all.put(document.key(), StoredDefinition.read(document.xml()));
+      } catch (LibvirtException _) {
+        // Safe because it is left alone, and said so, when it is restored.
+      }
+    }
+    for (StoredDefinition stored : all.values()) {
+      String from = stored.renamedFrom().orElse("");
+      StoredDefinition old = all.get(from);
+      if (old != null && old.definition().uuid().equals(stored.definition().uuid())) {
+        new Renaming(context.state(), from, stored.definition().name()).removeOld();
+      }
     }
   }
 
@@ -190,11 +211,14 @@ public final class Domains {
 
   private void restoreSnapshot(StateStore.Document document) throws IOException {
     Optional<Domain> domain = ownerOf(StateStore.Kind.SNAPSHOT, document);
-    if (domain.isEmpty()) {
-      return;
+    if (domain.isPresent()) {
+      restoreSnapshot(domain.get(), document);
     }
+  }
+
+  private void restoreSnapshot(Domain domain, StateStore.Document document) {
     try {
-      restoration(domain.get()).snapshot(SnapshotDocument.Stored.read(document.xml()));
+      restoration(domain).snapshot(SnapshotDocument.Stored.read(document.xml()));
     } catch (LibvirtException e) {
       LOG.log(Level.ERROR, "snapshot " + document.key() + " is left alone", e);
     }
@@ -214,11 +238,14 @@ public final class Domains {
 
   private void restoreCheckpoint(StateStore.Document document) throws IOException {
     Optional<Domain> domain = ownerOf(StateStore.Kind.CHECKPOINT, document);
-    if (domain.isEmpty()) {
-      return;
+    if (domain.isPresent()) {
+      restoreCheckpoint(domain.get(), document);
     }
+  }
+
+  private void restoreCheckpoint(Domain domain, StateStore.Document document) {
     try {
-      restoration(domain.get()).checkpoint(CheckpointDocument.ofStored(document.xml()));
+      restoration(domain).checkpoint(CheckpointDocument.ofStored(document.xml()));
     } catch (LibvirtException e) {
       LOG.log(Level.ERROR, "checkpoint " + document.key() + " is left alone", e);
     }
@@ -309,6 +336,68 @@ public final class Domains {
     } finally {
       naming.unlock();
     }
+  }
+
+  /// virDomainRename. A call that comes meanwhile may find the domain gone, until it asks anew.
+  public void rename(Domain domain, Optional<String> newName, int flags) throws LibvirtException {
+    Flags.check(flags, 0, "qemuDomainRename");
+    String name = newName.orElse("");
+    if (name.isEmpty()) {
+      throw new LibvirtException(
+          ErrorCode.INVALID_ARG,
+          ErrorDomain.DOMAIN,
+          "string new_name in virDomainRename must not be empty");
+    }
+    if (name.contains("/")) {
+      throw ErrorCode.XML_ERROR.because("name %s cannot contain '/'".formatted(name));
+    }
+    Definition.checkName(name);
+    naming.lock();
+    try {
+      if (domain.isActive()) {
+        throw ErrorCode.OPERATION_INVALID.because("cannot rename active domain");
+      }
+      if (name.equals(domain.name())) {
+        throw ErrorCode.OPERATION_INVALID.in(ErrorDomain.DOMAIN, "Can't rename domain to itself");
+      }
+      if (byName.containsKey(name)) {
+        throw ErrorCode.OPERATION_INVALID.in(
+            ErrorDomain.DOMAIN, "domain with name '%s' already exists".formatted(name));
+      }
+      var renaming = new Renaming(context.state(), domain.name(), name);
+      StoredDefinition stored = domain.life().locked(() -> domain.life().renamed(renaming));
+      Domain renamed = new Domain(context, name, domain.uuid());
+      restore(renamed, stored);
+      byName.remove(domain.name());
+      byName.put(name, renamed);
+      byUuid.put(domain.uuid(), renamed);
+      renamed.life().settle(() -> renamed.life().lifecycle(Lifecycle.DEFINED_RENAMED));
+    } finally {
+      naming.unlock();
+    }
+  }
+
+  /// All that the store holds of one domain.
+  private void restore(Domain domain, StoredDefinition stored) {
+    restoration(domain).definition(stored);
+    try {
+      for (StateStore.Document document : documentsOf(StateStore.Kind.CHECKPOINT, domain)) {
+        restoreCheckpoint(domain, document);
+      }
+      for (StateStore.Document document : documentsOf(StateStore.Kind.SNAPSHOT, domain)) {
+        restoreSnapshot(domain, document);
+      }
+    } catch (IOException e) {
+      LOG.log(Level.ERROR, domain.name() + ": its checkpoints and snapshots are not read", e);
+    }
+    restoration(domain).settleSnapshots();
+  }
+
+  private List<StateStore.Document> documentsOf(StateStore.Kind kind, Domain domain)
+      throws IOException {
+    return context.state().all(kind).stream()
+        .filter(document -> document.key().startsWith(domain.name() + "/"))
+        .toList();
   }
 
   /// virDomainCreateXML.
@@ -442,6 +531,26 @@ public final class Domains {
     return (flags & (yes | no)) == 0 || Flags.has(flags, holds ? yes : no);
   }
 
+  /// virConnectGetMaxVcpus: a definition may speak of as many.
+  ///
+  /// @param type of domains
+  public int maxVcpus(Optional<String> type) throws LibvirtException {
+    return new DomainCapabilities(context.drivers().keySet()).maxVcpus(type);
+  }
+
+  /// virConnectGetDomainCapabilities.
+  public String domainCapabilities(
+      Optional<String> emulator,
+      Optional<String> arch,
+      Optional<String> machine,
+      Optional<String> type,
+      int flags)
+      throws LibvirtException {
+    Flags.check(flags, 0, "qemuConnectGetDomainCapabilities");
+    return new DomainCapabilities(context.drivers().keySet())
+        .document(emulator, arch, machine, type);
+  }
+
   /// virConnectGetCapabilities.
   public String capabilities() {
     XmlElement root = new XmlElement("capabilities");
@@ -458,7 +567,7 @@ public final class Domains {
     return Xml.write(root);
   }
 
-  private static String architecture() {
+  static String architecture() {
     String name = System.getProperty("os.arch", "");
     return name.equals("amd64") ? "x86_64" : name;
   }

@@ -19,8 +19,14 @@ public enum ErrorCode {
   SYSTEM_ERROR(38),
   RPC(39),
   NO_DOMAIN(42, "Domain not found: "),
+  NO_NETWORK(43, "Network not found: "),
   AUTH_FAILED(45),
+  NO_STORAGE_POOL(49, "Storage pool not found: "),
+  NO_STORAGE_VOL(50, "Storage volume not found: "),
+  NO_NODE_DEVICE(53, "Node device not found: "),
   OPERATION_INVALID(55, "Requested operation is not valid: "),
+  NO_INTERFACE(57, "Interface not found: "),
+  NO_NWFILTER(62, "Network filter not found: "),
   NO_SECRET(66, "Secret not found: "),
   CONFIG_UNSUPPORTED(67, "unsupported configuration: "),
   OPERATION_TIMEOUT(68, "Timed out during operation: "),
@@ -35,6 +41,7 @@ public enum ErrorCode {
   AGENT_UNRESPONSIVE(86, "Guest agent is not responding: "),
   XML_INVALID_SCHEMA(92, "XML document failed to validate against schema: "),
   DEVICE_MISSING(99, "device not found: "),
+  NO_NWFILTER_BINDING(101, "Network filter binding not found: "),
   INVALID_DOMAIN_CHECKPOINT(102, "Invalid domain checkpoint: "),
   NO_DOMAIN_CHECKPOINT(103, "Domain checkpoint not found: "),
   NO_DOMAIN_BACKUP(104, "Domain backup job id not found: "),
@@ -53,7 +60,7 @@ public enum ErrorCode {
   }
 
   /// An error of this number; libvirt's words for the number come before `detail`.
-  LibvirtException in(ErrorDomain domain, String detail) {
+  public LibvirtException in(ErrorDomain domain, String detail) {
     return new LibvirtException(this, domain, prefix + detail);
   }
 

@@ -3,6 +3,7 @@ package io.tidemark.domain;
 
 import io.tidemark.domain.spi.DriverJobStatus;
 import io.tidemark.domain.spi.DriverListener;
+import io.tidemark.domain.spi.RequestFailure;
 import java.util.Optional;
 import java.util.Queue;
 import java.util.concurrent.ConcurrentLinkedQueue;
@@ -19,6 +20,8 @@ final class JobWatch implements DriverListener {
   private final AtomicReference<Optional<String>> stopped = new AtomicReference<>(Optional.empty());
   // One for each threshold that a client sets, so as many as clients set.
   private final Queue<Passed> passed = new ConcurrentLinkedQueue<>();
+  // A driver tells of one a second for each disk, and of one for each time that it is resumed.
+  private final Queue<RequestFailure> failed = new ConcurrentLinkedQueue<>();
   private volatile boolean closed;
 
   @Override
@@ -38,6 +41,17 @@ final class JobWatch implements DriverListener {
   /// Takes the next of those that were passed.
   Optional<Passed> nextPassed() {
     return Optional.ofNullable(passed.poll());
+  }
+
+  @Override
+  public void requestFailed(RequestFailure failure) {
+    failed.add(failure);
+    news.release();
+  }
+
+  /// Takes the next failure.
+  Optional<RequestFailure> nextFailed() {
+    return Optional.ofNullable(failed.poll());
   }
 
   @Override

@@ -8,6 +8,7 @@ import io.tidemark.domain.spi.LaunchSpec;
 import io.tidemark.domain.spi.RunningDomain;
 import io.tidemark.domain.spi.Storage;
 import java.io.IOException;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
@@ -20,7 +21,18 @@ import java.util.function.IntSupplier;
 /// images that the definition names, and to a drive without medium, in a second to those found by
 /// the headers (measured on libvirt 9.0.0).
 final class Launch {
+  /// A disk that was not there and that its definition lets be missing.
+  ///
+  /// @param disk as it was defined
+  record Missing(DiskElement disk) {
+    /// virConnectDomainEventDiskChangeReason: 0 its drive is empty, 1 it is not plugged in.
+    int reason() {
+      return disk.removable() ? 0 : 1;
+    }
+  }
+
   private final DomainContext context;
+  private final List<Missing> missing = new ArrayList<>();
 
   Launch(DomainContext context) {
     this.context = context;
@@ -35,6 +47,7 @@ final class Launch {
     boolean paused = Flags.has(flags, Flags.START_PAUSED);
     boolean autodestroy = Flags.has(flags, Flags.START_AUTODESTROY);
     DomainState state = paused ? DomainState.PAUSED_USER : DomainState.RUNNING_BOOTED;
+    leaveOutMissing(domain, definition);
     Live live = prepare(definition, autodestroy, state);
     domain.transients().make(live);
     boolean recorded = false;
@@ -48,6 +61,29 @@ final class Launch {
     } finally {
       if (!recorded) {
         domain.transients().remove(live);
+      }
+    }
+  }
+
+  /// What [#run] left out.
+  List<Missing> missing() {
+    return List.copyOf(missing);
+  }
+
+  /// Disks with `startupPolicy='optional'` need not be there: a drive for media is then empty,
+  /// another disk is not plugged in. `requisite` and `mandatory` are the same for a start.
+  private void leaveOutMissing(DomainLife domain, Definition definition) throws LibvirtException {
+    for (DiskElement disk : definition.disks()) {
+      Optional<Path> file = disk.storage().flatMap(Storage::path);
+      if (disk.startsWithout()
+          && file.isPresent()
+          && domain.upkeep().fileStatus(file.get()).isEmpty()) {
+        missing.add(new Missing(new DiskElement(disk.element().copy())));
+        if (disk.removable()) {
+          disk.eject();
+        } else if (!definition.removeDisk(disk.target())) {
+          throw new IllegalStateException("disk " + disk.target() + " is not in its definition");
+        }
       }
     }
   }
@@ -137,12 +173,7 @@ final class Launch {
       if (disk.source().isPresent()) {
         Layer layer = new Layer(next, disk.storage().orElseThrow(), disk.format());
         next++;
-        drives.add(
-            new DriveSpec(
-                disk.target(),
-                DiskNames.alias(disk.target(), disk.bus()),
-                Layer.nodes(List.of(layer), disk.readOnly()).by(disk.way()),
-                disk.readOnly()));
+        drives.add(disk.driveSpec(List.of(layer)));
       }
     }
     return new LaunchSpec(definition.name(), definition.uuid(), 1, drives, false);

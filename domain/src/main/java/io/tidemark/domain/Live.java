@@ -153,13 +153,7 @@ final class Live {
     List<DriveSpec> drives = new ArrayList<>();
     for (LiveDisk disk : disks) {
       if (disk.hasMedium()) {
-        boolean readOnly = disk.element().readOnly();
-        drives.add(
-            new DriveSpec(
-                disk.target(),
-                disk.alias(),
-                Layer.nodes(disk.layers(), readOnly).by(disk.element().way()),
-                readOnly));
+        drives.add(disk.driveSpec());
       }
     }
     return new LaunchSpec(definition.name(), definition.uuid(), id, drives, state.isPaused());

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.domain;
 
+import io.tidemark.domain.spi.DriveSpec;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
@@ -42,6 +43,11 @@ final class LiveDisk {
 
   List<Layer> layers() {
     return layers;
+  }
+
+  /// What a driver needs to open it; only with a medium.
+  DriveSpec driveSpec() {
+    return element.driveSpec(layers);
   }
 
   boolean hasMedium() {

@@ -8,8 +8,12 @@ import java.util.Optional;
 ///
 /// @param autostart whether the daemon starts it
 /// @param pendingSnapshot taken while it was shut off; its document may not be written yet
+/// @param renamedFrom what it was called before; what is left under that name goes
 record StoredDefinition(
-    Definition definition, boolean autostart, Optional<SnapshotDocument> pendingSnapshot) {
+    Definition definition,
+    boolean autostart,
+    Optional<SnapshotDocument> pendingSnapshot,
+    Optional<String> renamedFrom) {
   /// Version of the layout. A higher one is refused and left alone.
   static final int VERSION = 1;
 
@@ -21,6 +25,7 @@ record StoredDefinition(
             .attribute("version", VERSION)
             .attribute("autostart", autostart ? "yes" : "no")
             .add(definition.root().copy());
+    renamedFrom.ifPresent(name -> root.attribute("renamedFrom", name));
     pendingSnapshot.ifPresent(snapshot ->
         root.add("pendingSnapshot").add(new SnapshotDocument.Stored(snapshot, true).toXml()));
     return Xml.write(root);
@@ -48,6 +53,10 @@ record StoredDefinition(
     if (snapshot.isPresent()) {
       pending = Optional.of(SnapshotDocument.Stored.ofElement(snapshot.get()).document());
     }
-    return new StoredDefinition(definition, root.attribute("autostart").equals("yes"), pending);
+    return new StoredDefinition(
+        definition,
+        root.attribute("autostart").equals("yes"),
+        pending,
+        Optional.of(root.attribute("renamedFrom")).filter(name -> !name.isEmpty()));
   }
 }

@@ -84,11 +84,19 @@ final class StoredState {
     autostart = false;
   }
 
+  private StoredDefinition stored(Definition known) {
+    return new StoredDefinition(known, autostart, pendingSnapshot(), Optional.empty());
+  }
+
+  /// As the store holds it; only with a definition.
+  StoredDefinition stored() {
+    return stored(java.util.Objects.requireNonNull(definition));
+  }
+
   private void put() throws IOException {
     Definition known = definition;
     if (known != null) {
-      StoredDefinition stored = new StoredDefinition(known, autostart, pendingSnapshot());
-      context.state().put(StateStore.Kind.DEFINITION, name, stored.write());
+      context.state().put(StateStore.Kind.DEFINITION, name, stored(known).write());
     }
     owed = false;
   }

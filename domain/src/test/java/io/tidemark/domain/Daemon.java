@@ -104,6 +104,10 @@ final class Daemon {
       case DomainEvent.Rebooted _ -> "REBOOT";
       case DomainEvent.MetadataChanged(_, int type, var uri) ->
           "METADATA " + type + " " + uri.orElse("-");
+      case DomainEvent.IoError(_, String path, String alias, var action, boolean noSpace) ->
+          "IO_ERROR %s %s %s%s".formatted(path, alias, action, noSpace ? " enospc" : "");
+      case DomainEvent.DiskChanged(_, String path, String alias, int reason) ->
+          "DISK_CHANGE %s %s %d".formatted(path, alias, reason);
       case DomainEvent.TrayChanged(_, String alias, int reason) -> "TRAY " + alias + " " + reason;
       case DomainEvent.DeviceRemoved(_, String alias) -> "DEVICE_REMOVED " + alias;
       case DomainEvent.DeviceAdded(_, String alias) -> "DEVICE_ADDED " + alias;

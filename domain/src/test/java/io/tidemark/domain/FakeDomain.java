@@ -16,6 +16,7 @@ import io.tidemark.domain.spi.JobState;
 import io.tidemark.domain.spi.LaunchSpec;
 import io.tidemark.domain.spi.MirrorSpec;
 import io.tidemark.domain.spi.NodeSpec;
+import io.tidemark.domain.spi.RequestFailure;
 import io.tidemark.domain.spi.RunningDomain;
 import io.tidemark.domain.spi.StreamSpec;
 import io.tidemark.domain.spi.ThrottleSpec;
@@ -526,6 +527,24 @@ final class FakeDomain implements RunningDomain {
     return new DriveStatistics(1, 512, 10, 2, 1024, 20, 3, 30, 0);
   }
 
+  final Map<String, Trouble> troubles = new TreeMap<>();
+
+  /// A request of the guest fails; one that is held waits for the next resume.
+  void requestFails(String target, RequestFailure.Action action, boolean noSpace) {
+    if (action == RequestFailure.Action.HELD) {
+      synchronized (this) {
+        troubles.put(target, noSpace ? Trouble.NO_SPACE : Trouble.OTHER);
+      }
+    }
+    listener.requestFailed(new RequestFailure(target, action, noSpace));
+  }
+
+  @Override
+  public synchronized Optional<Trouble> trouble(String target) throws DriverException {
+    call("trouble " + target);
+    return Optional.ofNullable(troubles.get(target));
+  }
+
   @Override
   public ImageSizes sizes(String target) throws DriverException {
     call("sizes " + target);
@@ -554,6 +573,9 @@ final class FakeDomain implements RunningDomain {
   @Override
   public void resume() throws DriverException {
     call("resume");
+    synchronized (this) {
+      troubles.clear();
+    }
     paused = false;
   }
 

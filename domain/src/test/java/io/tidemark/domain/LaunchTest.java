@@ -11,6 +11,7 @@ import java.util.List;
 import java.util.regex.MatchResult;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.Arguments;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -93,5 +94,40 @@ class LaunchTest {
     domain.blockCopy("vda", "<disk><source file='/img/copy'/></disk>", List.of(), 0);
     String copy = daemon.running().mirrors.getFirst().mirrorNode();
     assertThat(requireNonNull(daemon.running().nodes.get(copy)).way()).isEqualTo(wanted);
+  }
+
+  @Test
+  void startsWithoutDisksThatNeedNotBeThere() throws LibvirtException {
+    Daemon daemon = new Daemon(Daemon.usualMachine());
+    String gone = Daemon.disk("/img/gone.qcow2", "qcow2", "vdc");
+    String medium =
+        "<disk type='file' device='cdrom'><driver type='raw'/><source file='/img/gone.iso'"
+            + " startupPolicy='optional'/><target dev='sda' bus='sata'/></disk>";
+    String xml =
+        Daemon.xml(
+            Daemon.disk("/img/b.qcow2", "qcow2", "vda"),
+            gone.replace("<source ", "<source startupPolicy='optional' "),
+            medium);
+    Domain domain = daemon.domains.createXml(xml, 0, Daemon.CLIENT);
+    assertThat(daemon.takeEvents())
+        .containsExactly(
+            "DISK_CHANGE /img/gone.qcow2 virtio-disk2 1",
+            "DISK_CHANGE /img/gone.iso sata0-0-0 0",
+            "RESUMED_UNPAUSED",
+            "STARTED_BOOTED");
+    assertThat(daemon.running().drives).containsOnlyKeys("vda");
+    assertThat(domain.xmlDesc(0)).contains("<target dev='sda'").doesNotContain("gone");
+    domain.destroy(0);
+    for (String policy : new String[] {"requisite", "mandatory"}) {
+      Refusals.assertRefused(
+          () -> daemon.domains.createXml(xml.replace("optional", policy), 0, Daemon.CLIENT),
+          38,
+          18);
+    }
+    Refusals.assertRefused(
+        () -> daemon.domains.defineXml(xml.replace("optional", "foo"), 0),
+        27,
+        5,
+        "XML error: Invalid value for attribute 'startupPolicy' in element 'source': 'foo'.");
   }
 }

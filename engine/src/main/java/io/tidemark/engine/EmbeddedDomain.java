@@ -16,6 +16,7 @@ import io.tidemark.domain.spi.JobState;
 import io.tidemark.domain.spi.LaunchSpec;
 import io.tidemark.domain.spi.MirrorSpec;
 import io.tidemark.domain.spi.NodeSpec;
+import io.tidemark.domain.spi.RequestFailure;
 import io.tidemark.domain.spi.RunningDomain;
 import io.tidemark.domain.spi.StreamSpec;
 import io.tidemark.domain.spi.ThrottleSpec;
@@ -109,7 +110,7 @@ final class EmbeddedDomain implements RunningDomain {
     makeFolder(config.markDir());
     for (DriveSpec disk : spec.drives()) {
       NodeGraph.Node top = graph.add(disk.top());
-      drives.put(disk.target(), new GuestDrive(disk, top));
+      drives.put(disk.target(), new GuestDrive(disk, top, this::tell));
     }
     suspend();
     for (GuestDrive drive : drives.values()) {
@@ -150,6 +151,11 @@ final class EmbeddedDomain implements RunningDomain {
     } catch (IOException e) {
       throw DriverErrors.of(folder + ": cannot be made", e);
     }
+  }
+
+  /// From a guest's thread.
+  private void tell(RequestFailure failure) {
+    notices.tell(() -> listener.requestFailed(failure));
   }
 
   private void requireRunning() throws DriverException {
@@ -328,7 +334,7 @@ final class EmbeddedDomain implements RunningDomain {
       throw DriverErrors.generic("drive " + spec.target() + " is there already");
     }
     NodeGraph.Node top = graph.add(spec.top());
-    var drive = new GuestDrive(spec, top);
+    var drive = new GuestDrive(spec, top, this::tell);
     Drive.Drained held = drive.drive().drain();
     try {
       drive.loadBitmaps();
@@ -349,7 +355,8 @@ final class EmbeddedDomain implements RunningDomain {
     }
   }
 
-  /// What the guest sent is done first, unless it is suspended: then it fails.
+  /// What the guest sent is done first, unless it is suspended: then it fails, as what is held
+  /// fails in any case.
   @Override
   public synchronized void removeDrive(String target) throws DriverException {
     GuestDrive drive = drive(target);
@@ -358,6 +365,7 @@ final class EmbeddedDomain implements RunningDomain {
     drive.drive().throttle(Optional.empty());
     drives.remove(target);
     NodeGraph.Node top = drive.top();
+    drive.endRetries();
     if (suspendedNow) {
       drive.retire(); // drained already, and held requests would wait for a resume
     }
@@ -409,6 +417,11 @@ final class EmbeddedDomain implements RunningDomain {
   }
 
   @Override
+  public synchronized Optional<Trouble> trouble(String target) throws DriverException {
+    return drive(target).trouble();
+  }
+
+  @Override
   public synchronized ImageSizes sizes(String target) throws DriverException {
     return drive(target).sizes();
   }
@@ -442,6 +455,7 @@ final class EmbeddedDomain implements RunningDomain {
     suspendedNow = false;
     suspended.forEach(Drive.Drained::close);
     suspended.clear();
+    drives.values().forEach(GuestDrive::retry);
   }
 
   @Override
@@ -468,7 +482,10 @@ final class EmbeddedDomain implements RunningDomain {
     List<JobTable.Entry> stuck = jobs.cancelAll(JOB_END_LIMIT);
     // A suspended guest's requests are held and were never begun: no use in waiting for them.
     drives.values().forEach(drive -> drive.drive().throttle(Optional.empty()));
-    server.close(suspended.isEmpty() ? GUEST_END_LIMIT : SUSPENDED_END_LIMIT);
+    boolean waits =
+        !suspended.isEmpty()
+            || drives.values().stream().anyMatch(drive -> drive.trouble().isPresent());
+    server.close(waits ? SUSPENDED_END_LIMIT : GUEST_END_LIMIT);
     var held = new ArrayList<Drive.Drained>();
     drives.values().forEach(drive -> held.add(drive.drive().drain()));
     for (GuestDrive drive : drives.values()) {

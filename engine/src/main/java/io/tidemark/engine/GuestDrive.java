@@ -4,6 +4,7 @@ package io.tidemark.engine;
 import io.tidemark.block.BitmapStore;
 import io.tidemark.block.BlockException;
 import io.tidemark.block.Drive;
+import io.tidemark.block.FailurePolicy;
 import io.tidemark.block.FormatNode;
 import io.tidemark.block.IoStatistics;
 import io.tidemark.block.ResizeOptions;
@@ -11,12 +12,15 @@ import io.tidemark.domain.spi.DriveSpec;
 import io.tidemark.domain.spi.DriveStatistics;
 import io.tidemark.domain.spi.DriverException;
 import io.tidemark.domain.spi.ImageSizes;
+import io.tidemark.domain.spi.RequestFailure;
+import io.tidemark.domain.spi.RunningDomain;
 import io.tidemark.nbd.Export;
 import java.lang.System.Logger;
 import java.lang.System.Logger.Level;
 import java.util.List;
 import java.util.Optional;
 import java.util.Set;
+import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 
 /// A disk of a running domain: the drive that the guest sees, the node that is its top now, and its
@@ -29,15 +33,19 @@ final class GuestDrive {
   private final DriveSpec spec;
   private final Drive drive;
   private final DriveBitmaps bitmaps;
+  private final FailurePolicy failures;
   private NodeGraph.Node top;
   // Null while no offset is watched.
   private @Nullable WriteThreshold threshold;
 
-  GuestDrive(DriveSpec spec, NodeGraph.Node top) {
+  /// @param listener hears of the guest's requests that fail, see [FailurePolicy.Listener]
+  GuestDrive(DriveSpec spec, NodeGraph.Node top, Consumer<RequestFailure> listener) {
     this.spec = spec;
     this.top = top;
     this.drive = new Drive(spec.target(), top.format());
     this.bitmaps = new DriveBitmaps(drive);
+    this.failures = Manners.failurePolicy(spec, listener);
+    drive.onFailure(failures);
     top.use();
   }
 
@@ -59,7 +67,28 @@ final class GuestDrive {
 
   Export export() {
     return new Export(
-        spec.target(), drive, "", spec.readOnly() || top.format().readOnly(), List.of());
+        spec.target(),
+        Manners.served(drive, spec.manners()),
+        "",
+        spec.readOnly() || top.format().readOnly(),
+        List.of());
+  }
+
+  /// Why requests that failed are held, if some are.
+  Optional<RunningDomain.Trouble> trouble() {
+    return failures
+        .heldForSpace()
+        .map(space -> space ? RunningDomain.Trouble.NO_SPACE : RunningDomain.Trouble.OTHER);
+  }
+
+  /// Has them made again.
+  void retry() {
+    failures.retry();
+  }
+
+  /// Has them fail, and all that fail from now on.
+  void endRetries() {
+    failures.end();
   }
 
   /// Takes the top image's bitmaps into memory. Only with the drive drained.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.engine;
 
-import static io.tidemark.engine.Rig.drive;
 import static io.tidemark.engine.Rig.node;
+import static io.tidemark.engine.Rig.reporting;
 
 import io.tidemark.domain.spi.DriverException;
 import io.tidemark.domain.spi.DriverJobStatus;
@@ -120,9 +120,9 @@ final class EngineProcess implements AutoCloseable {
 
   private static RunningDomain launch(Rig rig) throws IOException {
     if (Files.exists(rig.file("vda.raw"))) {
-      return rig.launch(drive("vda", node("n1", rig.file("vda.raw"), "raw")));
+      return rig.launch(reporting("vda", node("n1", rig.file("vda.raw"), "raw")));
     }
-    RunningDomain domain = rig.launch(drive("vda", node("n1", rig.file("vda.qcow2"), "qcow2")));
+    RunningDomain domain = rig.launch(reporting("vda", node("n1", rig.file("vda.qcow2"), "qcow2")));
     domain.transaction(List.of(new AddBitmap("vda", "c1", 65536, true)));
     return domain;
   }

@@ -8,6 +8,7 @@ import io.tidemark.block.BlockException;
 import io.tidemark.block.FormatNode;
 import io.tidemark.block.ImageOpener;
 import io.tidemark.block.OpenOptions;
+import io.tidemark.domain.spi.DriveManners;
 import io.tidemark.domain.spi.DriveSpec;
 import io.tidemark.domain.spi.DriverException;
 import io.tidemark.domain.spi.DriverException.Kind;
@@ -16,6 +17,7 @@ import io.tidemark.domain.spi.DriverListener;
 import io.tidemark.domain.spi.ImageService.Backing;
 import io.tidemark.domain.spi.LaunchSpec;
 import io.tidemark.domain.spi.NodeSpec;
+import io.tidemark.domain.spi.RequestFailure;
 import io.tidemark.domain.spi.RunningDomain;
 import io.tidemark.nbd.ClientOptions;
 import io.tidemark.nbd.NbdClient;
@@ -65,6 +67,12 @@ final class Rig {
 
     synchronized List<String> all() {
       return List.copyOf(heard);
+    }
+
+    @Override
+    public synchronized void requestFailed(RequestFailure failure) {
+      heard.add("failed " + failure.target() + " " + failure.action() + " " + failure.noSpace());
+      notifyAll();
     }
 
     @Override
@@ -126,6 +134,21 @@ final class Rig {
 
   static DriveSpec drive(String target, NodeSpec top) {
     return new DriveSpec(target, "virtio-" + target, top, false);
+  }
+
+  /// One whose guest is told of each failure.
+  static DriveSpec reporting(String target, NodeSpec top) {
+    DriveManners usual = DriveManners.USUAL;
+    return new DriveSpec(
+        target,
+        "virtio-" + target,
+        top,
+        false,
+        new DriveManners(
+            DriveManners.OnError.REPORT,
+            DriveManners.OnError.REPORT,
+            usual.discard(),
+            usual.zeroes()));
   }
 
   LaunchSpec spec(DriveSpec... drives) {

@@ -63,7 +63,7 @@ class BackupKillIT {
 
   // Set where each test starts; null only where that failed.
   @SuppressWarnings("NullAway.Init")
-  private TidemarkProcess daemon;
+  private OneDomain domain;
 
   @SuppressWarnings("NullAway.Init")
   private Virsh virsh;
@@ -79,11 +79,8 @@ class BackupKillIT {
 
   @AfterEach
   void stop() throws IOException {
-    if (guest != null) {
-      guest.close();
-    }
-    if (daemon != null) {
-      daemon.close();
+    if (domain != null) {
+      domain.close();
     }
   }
 
@@ -112,18 +109,15 @@ class BackupKillIT {
   }
 
   private void startDomainAndGuest() throws IOException {
-    Tool.require("virsh");
     Tool.require("nbdcopy");
-    Path base = folder.resolve("base.qcow2");
+    OneDomain.Wanted wanted = OneDomain.in(folder, DOMAIN);
+    Path base = OneDomain.newImage(folder, "base", "32M");
     disk = folder.resolve("disk.qcow2");
-    Tool.require("qemu-img").ok("create", "-q", "-f", "qcow2", base, "32M");
     Tool.require("qemu-img").ok("create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", disk);
-    daemon = TidemarkProcess.daemon(folder.resolve("tidemark"));
-    virsh = new Virsh(daemon);
-    backups = new DomainBackups(virsh, DOMAIN, folder);
-    virsh.ok("define", OneDisk.domain(folder, DOMAIN, disk));
-    virsh.ok("start", DOMAIN);
-    guest = new ProvingGuest(daemon.guestSocket(DOMAIN), "vda", folder.resolve("proof"), SEED);
+    domain = wanted.disk("vda", disk).start();
+    virsh = domain.virsh();
+    backups = domain.backups();
+    guest = domain.beginGuest(SEED);
   }
 
   /// @param begun the checkpoint was made, so the backup had begun
@@ -141,8 +135,8 @@ class BackupKillIT {
       virsh.ok("checkpoint-create-as", DOMAIN, since);
     }
     if (random.nextInt(3) == 0) {
-      daemon.stop(); // cleanly: bitmaps are stored, and trusted afterwards
-      daemon.start();
+      domain.daemon().stop(); // cleanly: bitmaps are stored, and trusted afterwards
+      domain.daemon().start();
     }
     guest.awaitProgress(1 + random.nextInt(500));
     Path files = Files.createDirectory(place.resolve("files"));
@@ -171,12 +165,12 @@ class BackupKillIT {
       Kills.join(call); // it has begun; else the kill may come before or within the call
     }
     Kills.pauseMillis(random.nextInt(kind.pull ? 200 : 80));
-    daemon.kill();
+    domain.daemon().kill();
     long sent = guest.proof().noted();
     assertSound(disk);
     Optional<Path> named =
         Files.exists(target) && !kind.pull ? Optional.of(target) : Optional.empty();
-    daemon.start();
+    domain.daemon().start();
     Kills.join(reader);
     guest.awaitProgress(1);
     guest.assertDiskHoldsAllAcknowledged();
@@ -236,7 +230,8 @@ class BackupKillIT {
     assertThat(increment.err())
         .contains("checkpoint inconsistent: missing or broken bitmap '" + since + "'");
     assertThat(file).doesNotExist();
-    assertThat(daemon.log()).contains("since checkpoint " + since + ": its bitmap did not record");
+    assertThat(domain.daemon().log())
+        .contains("since checkpoint " + since + ": its bitmap did not record");
   }
 
   private List<String> checkpoints() {
@@ -281,8 +276,7 @@ class BackupKillIT {
 
   private void endAndCheck() throws IOException {
     guest.assertUnharmed();
-    guest.close();
-    virsh.ok("destroy", DOMAIN);
+    domain.end();
     assertSound(disk);
     Path raw = folder.resolve("last.raw");
     Tool.require("qemu-img").ok("convert", "-f", "qcow2", "-O", "raw", disk, raw);

@@ -19,7 +19,7 @@ import org.junit.jupiter.api.io.TempDir;
 @Tag("interop")
 class ChainJobsIT {
   @TempDir Path folder;
-  private TidemarkProcess daemon;
+  private OneDomain domain;
   private Virsh virsh;
   private Path base;
   private Path mid;
@@ -43,14 +43,13 @@ class ChainJobsIT {
     write(top, "write -P 0x33 64k 64k");
     write(top, "write -z 2M 512k");
     qemuImg("convert", "-O", "raw", top, expected);
-    daemon = TidemarkProcess.daemon(folder.resolve("tidemark"));
-    virsh = new Virsh(daemon);
-    virsh.ok("create", OneDisk.domain(folder, "vm", top));
+    domain = OneDomain.in(folder, "vm").disk("vda", top).transientOne().start();
+    virsh = domain.virsh();
   }
 
   @AfterEach
   void stop() throws IOException {
-    daemon.close();
+    domain.close();
   }
 
   private static void qemuImg(Object... words) {
@@ -130,7 +129,7 @@ class ChainJobsIT {
   void blockresizeIsSeenByWhoConnectsNext() {
     virsh.ok("blockresize", "vm", "vda", "16M");
     assertThat(virsh.ok("domblkinfo", "vm", "vda")).containsPattern("Capacity:\\s+" + (16 << 20));
-    String uri = "nbd+unix:///vda?socket=" + daemon.guestSocket("vm");
+    String uri = domain.uri("vda");
     assertThat(Tool.require("qemu-img").ok("info", "-f", "raw", uri).out())
         .contains("16 MiB (16777216 bytes)");
     virsh.ok("destroy", "vm");

@@ -8,6 +8,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.Map;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
@@ -58,7 +59,7 @@ class CheckpointIT {
   }
 
   private void running() throws IOException {
-    virsh.ok("define", OneDisk.domain(folder, DOMAIN, disk));
+    virsh.ok("define", OneDomain.document(folder, DOMAIN, OneDomain.disk("vda", disk, "")));
     virsh.ok("start", DOMAIN);
   }
 
@@ -168,13 +169,13 @@ class CheckpointIT {
     daemon.start();
     assertThat(lines("checkpoint-list", DOMAIN, "--tree")).isEqualTo("one | +- two | +- three");
     assertThat(sizeOf("one")).as("no size of a bitmap that cannot be trusted").isEmpty();
-    Path backup = OneDisk.backup(folder, folder.resolve("backup.qcow2"));
-    Files.writeString(
-        backup,
-        Files.readString(backup).replace("<disks>", "<incremental>two</incremental><disks>"));
-    assertThat(virsh.run("backup-begin", DOMAIN, backup).err())
+    Path target = folder.resolve("backup.qcow2");
+    Tool.Result increment =
+        new DomainBackups(virsh, DOMAIN, folder)
+            .ask(DomainBackups.Request.push(Map.of("vda", target)).since("two"));
+    assertThat(increment.err())
         .contains("checkpoint inconsistent: missing or broken bitmap 'two' for disk 'vda'");
-    assertThat(folder.resolve("backup.qcow2")).doesNotExist();
+    assertThat(target).doesNotExist();
     Path kept =
         Files.writeString(
             folder.resolve("kept.xml"), virsh.ok("checkpoint-dumpxml", DOMAIN, "two"));

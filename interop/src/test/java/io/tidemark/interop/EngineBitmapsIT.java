@@ -8,6 +8,7 @@ import io.tidemark.domain.spi.DriverJobStatus;
 import io.tidemark.domain.spi.DriverListener;
 import io.tidemark.domain.spi.LaunchSpec;
 import io.tidemark.domain.spi.NodeSpec;
+import io.tidemark.domain.spi.RequestFailure;
 import io.tidemark.domain.spi.RunningDomain;
 import io.tidemark.domain.spi.TransactionAction.AddBitmap;
 import io.tidemark.engine.EmbeddedDriver;
@@ -37,6 +38,9 @@ class EngineBitmapsIT {
 
         @Override
         public void writeThresholdPassed(String target, long threshold, long excess) {}
+
+        @Override
+        public void requestFailed(RequestFailure failure) {}
 
         @Override
         public void stopped(String reason) {}

@@ -36,15 +36,13 @@ class FullDiskBackupIT {
 
   // Set where each test starts its daemon; null only where that failed.
   @SuppressWarnings("NullAway.Init")
-  private TidemarkProcess daemon;
+  private OneDomain domain;
 
   @SuppressWarnings("NullAway.Init")
   private Virsh virsh;
 
   @SuppressWarnings("NullAway.Init")
   private DomainBackups backups;
-
-  private @Nullable ProvingGuest ending; // the guest, once it runs
 
   @BeforeEach
   void mount() throws IOException {
@@ -56,14 +54,11 @@ class FullDiskBackupIT {
   @AfterEach
   void stop() throws IOException {
     try {
-      if (ending != null) {
-        ending.close();
-      }
       if (slow != null) {
         slow.go();
       }
-      if (daemon != null) {
-        daemon.close();
+      if (domain != null) {
+        domain.close();
       }
     } finally {
       if (slow != null) {
@@ -75,22 +70,16 @@ class FullDiskBackupIT {
     }
   }
 
-  private ProvingGuest runWithGuest(Path place, String... options) throws IOException {
-    Path disk = folder.resolve("disk.qcow2");
-    Tool.require("qemu-img").ok("create", "-q", "-f", "qcow2", disk, "32M");
-    daemon = TidemarkProcess.daemon(place, options);
-    virsh = new Virsh(daemon);
-    backups = new DomainBackups(virsh, DOMAIN, folder);
-    virsh.ok("define", OneDisk.domain(folder, DOMAIN, disk));
-    virsh.ok("start", DOMAIN);
-    var guest =
-        new ProvingGuest(daemon.guestSocket(DOMAIN), "vda", folder.resolve("proof"), 20261122);
-    ending = guest;
+  private ProvingGuest runWithGuest(String... options) throws IOException {
+    domain = OneDomain.in(folder, DOMAIN).newDisk("vda", "32M").options(options).start();
+    virsh = domain.virsh();
+    backups = domain.backups();
+    ProvingGuest guest = domain.beginGuest(20261122);
     Awaitility.await()
         .atMost(Duration.ofSeconds(60))
         .until(() -> {
           guest.assertUnharmed();
-          return Files.size(disk) > 8 * MIB;
+          return Files.size(folder.resolve("vda.qcow2")) > 8 * MIB;
         });
     return guest;
   }
@@ -101,8 +90,7 @@ class FullDiskBackupIT {
     slow = target;
     Path image = target.resolve("target.raw");
     Files.write(image, new byte[32 * MIB]);
-    ProvingGuest guest =
-        runWithGuest(folder.resolve("tidemark"), "--scratch-dir", small.path().toString());
+    ProvingGuest guest = runWithGuest("--scratch-dir", small.path().toString());
     Path filler = small.fill();
     target.freeze(); // so that the guest overwrites what is not copied yet
     backups.begin(Request.push(Map.of("vda", image)).reuse("raw"));
@@ -119,7 +107,7 @@ class FullDiskBackupIT {
 
   @Test
   void scratchOfAPullBackup() throws IOException {
-    ProvingGuest guest = runWithGuest(folder.resolve("tidemark"));
+    ProvingGuest guest = runWithGuest();
     backups.begin(Request.pull(Map.of("vda", small.resolve("scratch"))).checkpoint("one"));
     assertThat(backups.awaitEnd())
         .contains("Failed")
@@ -143,8 +131,7 @@ class FullDiskBackupIT {
   void stateFolder() throws IOException {
     Path place = Files.createDirectory(folder.resolve("tidemark"));
     Files.createSymbolicLink(place.resolve("state"), small.path());
-    ProvingGuest guest =
-        runWithGuest(place, "--scratch-dir", folder.resolve("scratches").toString());
+    ProvingGuest guest = runWithGuest("--scratch-dir", folder.resolve("scratches").toString());
     Path filler = small.fill();
     Path targets = Files.createDirectory(folder.resolve("targets"));
     Path target = targets.resolve("backup.qcow2");

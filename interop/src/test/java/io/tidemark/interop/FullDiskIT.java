@@ -2,10 +2,10 @@
 package io.tidemark.interop;
 
 import static org.assertj.core.api.Assertions.assertThat;
-import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.tidemark.block.FileNode;
 import io.tidemark.block.OpenOptions;
+import io.tidemark.interop.DomainBackups.Request;
 import io.tidemark.testkit.Tool;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -13,6 +13,7 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.stream.Stream;
 import org.awaitility.Awaitility;
 import org.jspecify.annotations.Nullable;
@@ -21,7 +22,6 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
-import org.opentest4j.TestAbortedException;
 
 /// A file system that is full, under the guest's disk, a copy, a backup and the state folder. It is
 /// a tmpfs of 8 MiB; who may not mount one skips this, aloud.
@@ -31,72 +31,57 @@ class FullDiskIT {
   private static final int MIB = 1 << 20;
 
   @TempDir Path folder;
-  private Path small; // the mount
-  private boolean mounted;
-  private TidemarkProcess daemon;
-  private Virsh virsh;
-  private @Nullable ProvingGuest ending; // the guest, where a test has one
+  private SmallFileSystem small;
+  private @Nullable OneDomain running; // once a test started it
 
   @BeforeEach
   void mount() throws IOException {
     Tool.require("virsh");
-    Tool.require("qemu-img");
-    small = Files.createDirectory(folder.resolve("small"));
-    Tool.Result mount =
-        Tool.require("mount").run("-t", "tmpfs", "-o", "size=8m,mode=700", "tidemark-test", small);
-    if (mount.exit() != 0) {
-      String reason = "a file system to fill takes root: " + mount.text().strip();
-      System.err.println("SKIPPED: " + reason);
-      throw new TestAbortedException(reason);
-    }
-    mounted = true;
-    daemon = TidemarkProcess.daemon(folder.resolve("tidemark"));
-    virsh = new Virsh(daemon);
+    small = SmallFileSystem.inMemory(folder.resolve("small"), 8);
   }
 
   @AfterEach
   void unmount() throws IOException {
     try {
-      if (ending != null) {
-        ending.close();
-      }
-      if (daemon != null) {
-        daemon.close();
+      if (running != null) {
+        running.close();
       }
     } finally {
-      if (mounted && Tool.require("umount").run(small).exit() != 0) {
-        Tool.require("umount").ok("-l", small);
+      if (small != null) {
+        small.close();
       }
     }
   }
 
-  private void run(Path disk) throws IOException {
-    Tool.require("qemu-img").ok("create", "-q", "-f", "qcow2", disk, "32M");
-    virsh.ok("define", OneDisk.domain(folder, DOMAIN, disk));
-    virsh.ok("start", DOMAIN);
+  private OneDomain start(OneDomain.Wanted wanted) throws IOException {
+    running = wanted.start();
+    return running;
+  }
+
+  private Path smallDisk() {
+    return OneDomain.newImage(small.path(), "disk", "32M");
   }
 
   /// A guest that goes on writing its disk, which has more than the small file system takes.
-  private ProvingGuest runWithGuest(Path disk) throws IOException {
-    run(disk);
-    var guest =
-        new ProvingGuest(daemon.guestSocket(DOMAIN), "vda", folder.resolve("proof"), 20261122);
-    ending = guest;
+  private OneDomain runWithGuest() throws IOException {
+    OneDomain domain = start(OneDomain.in(folder, DOMAIN).newDisk("vda", "32M"));
+    ProvingGuest guest = domain.beginGuest(20261122);
     Awaitility.await()
         .atMost(Duration.ofSeconds(60))
         .until(() -> {
           guest.assertUnharmed();
-          return Files.size(disk) > 16 * MIB;
+          return Files.size(folder.resolve("vda.qcow2")) > 16 * MIB;
         });
-    return guest;
+    return domain;
   }
 
   @Test
-  void guestIsToldThatItsDiskIsFullAndGoesOn() throws IOException {
+  void guestThatIsToBeToldIsToldAndGoesOn() throws IOException {
     Path filler = Files.write(small.resolve("filler"), new byte[4 * MIB]);
-    Path disk = small.resolve("disk.qcow2");
-    run(disk);
-    String uri = "nbd+unix:///vda?socket=" + daemon.guestSocket(DOMAIN);
+    Path disk = smallDisk();
+    OneDomain domain =
+        start(OneDomain.in(folder, DOMAIN).disk("vda", disk, "error_policy='report'"));
+    String uri = domain.uri("vda");
     assertThat(qemuIo("raw", uri, "write -P 1 0 2M").exit()).isZero();
 
     Tool.Result full = qemuIo("raw", uri, "write -P 2 4M 8M");
@@ -107,13 +92,14 @@ class FullDiskIT {
     assertThat(others.exit()).as(others.text()).isZero();
     Tool.Result again = qemuIo("raw", uri, "write -P 2 20M 1M");
     assertThat(again.text()).contains("No space left on device");
-    assertThat(virsh.ok("domstate", DOMAIN).strip()).isEqualTo("running");
+    assertThat(domain.virsh().ok("domstate", DOMAIN).strip()).isEqualTo("running");
+    assertThat(domain.virsh().ok("domblkerror", DOMAIN)).contains("No errors");
 
     Files.delete(filler);
     Tool.Result freed = qemuIo("raw", uri, "write -P 4 24M 2M", "write -z 4M 8M", "flush");
     assertThat(freed.exit()).as(freed.text()).isZero();
 
-    virsh.ok("destroy", DOMAIN);
+    domain.virsh().ok("destroy", DOMAIN);
     Tool.require("qemu-img").ok("check", "-q", disk);
     Tool.Result after =
         qemuIo(
@@ -127,15 +113,62 @@ class FullDiskIT {
     assertThat(after.exit()).as(after.text()).isZero();
   }
 
+  private static void awaitPaused(OneDomain domain) {
+    Awaitility.await()
+        .atMost(Duration.ofSeconds(60))
+        .until(() ->
+            domain.virsh().ok("domstate", "--reason", DOMAIN).strip().equals("paused (I/O error)"));
+  }
+
+  @Test
+  void domainWaitsForSpaceAndItsGuestNeverLearnsOfIt() throws IOException {
+    Path filler = Files.write(small.resolve("filler"), new byte[4 * MIB]);
+    Path disk = smallDisk();
+    OneDomain domain = start(OneDomain.in(folder, DOMAIN).disk("vda", disk));
+    Virsh virsh = domain.virsh();
+    Process events = virsh.start("event", DOMAIN, "--all", "--loop", "--timeout", "120");
+    try (var heard = events.inputReader()) {
+      Awaitility.await().until(() -> virsh.run("domblkerror", DOMAIN).exit() == 0);
+      ProvingGuest guest = domain.beginGuest(20261122);
+      awaitPaused(domain);
+      assertThat(virsh.ok("domblkerror", DOMAIN)).contains("vda: no space");
+      long waiting = guest.proof().acknowledged();
+
+      virsh.ok("resume", DOMAIN); // nothing was mended
+      awaitPaused(domain);
+      assertThat(guest.proof().acknowledged()).isLessThan(waiting + 1000);
+
+      domain.killAndStart();
+      assertThat(virsh.ok("domstate", "--reason", DOMAIN).strip()).isEqualTo("paused (I/O error)");
+      Files.delete(filler);
+      Path roomy = folder.resolve("roomy.qcow2");
+      virsh.ok("blockcopy", DOMAIN, "vda", roomy, "--transient-job", "--wait", "--pivot");
+      virsh.ok("resume", DOMAIN);
+      guest.awaitProgress(1000);
+      assertThat(virsh.ok("domblkerror", DOMAIN)).contains("No errors");
+      endAndCheck(domain, roomy);
+      String lines = String.join("\n", heard.lines().limit(4).toList());
+      assertThat(lines)
+          .contains("event 'io-error' for domain 'full'")
+          .contains("disk.qcow2 (virtio-disk0) pause")
+          .contains("pause due to enospc")
+          .contains("event 'lifecycle' for domain 'full': Suspended I/O Error");
+    } finally {
+      Tool.end(events);
+    }
+  }
+
   @Test
   void copyThatFindsNoSpaceFailsAndTheGuestDoesNot() throws IOException {
-    Path disk = folder.resolve("disk.qcow2");
-    ProvingGuest guest = runWithGuest(disk);
+    OneDomain domain = runWithGuest();
+    Virsh virsh = domain.virsh();
+    ProvingGuest guest = domain.guest();
+    Path disk = domain.source("vda");
     Tool.Result copy =
         Tool.require("virsh") // not quiet: that hides the outcome
             .run(
                 "-c",
-                daemon.uri(),
+                domain.daemon().uri(),
                 "blockcopy",
                 DOMAIN,
                 "vda",
@@ -156,16 +189,19 @@ class FullDiskIT {
     Path roomy = folder.resolve("copy.qcow2");
     virsh.ok("blockcopy", DOMAIN, "vda", roomy, "--transient-job", "--wait", "--pivot");
     guest.awaitProgress(100);
-    endAndCheck(guest, roomy);
+    endAndCheck(domain, roomy);
   }
 
   @Test
   void backupThatFindsNoSpaceFailsAndLeavesNothing() throws IOException {
-    Path disk = folder.resolve("disk.qcow2");
-    ProvingGuest guest = runWithGuest(disk);
-    virsh.ok("backup-begin", DOMAIN, OneDisk.backup(folder, small.resolve("backup.qcow2")));
-    assertThat(awaitJob("Failed")).contains("No space left on device");
-    try (Stream<Path> files = Files.list(small)) {
+    OneDomain domain = runWithGuest();
+    Virsh virsh = domain.virsh();
+    ProvingGuest guest = domain.guest();
+    Path disk = domain.source("vda");
+    DomainBackups backups = domain.backups();
+    backups.begin(Request.push(Map.of("vda", small.resolve("backup.qcow2"))));
+    assertThat(backups.awaitEnd()).contains("Failed").contains("No space left on device");
+    try (Stream<Path> files = Files.list(small.path())) {
       assertThat(files).as("what the backup left").isEmpty();
     }
     guest.awaitProgress(100);
@@ -173,66 +209,42 @@ class FullDiskIT {
 
     Path roomy = folder.resolve("backup.qcow2");
     long notBefore = guest.proof().acknowledged();
-    virsh.ok("backup-begin", DOMAIN, OneDisk.backup(folder, roomy));
-    awaitJob("Completed");
+    backups.begin(Request.push(Map.of("vda", roomy)));
+    backups.awaitCompleted();
     Tool.require("qemu-img").ok("check", "-q", roomy);
     assertHolds(guest, roomy, notBefore);
-    endAndCheck(guest, disk);
+    endAndCheck(domain, disk);
   }
 
   @Test
   void pivotIsRememberedThoughTheStateFolderIsFull() throws IOException {
-    daemon.close();
-    Path other = Files.createDirectory(folder.resolve("other"));
-    Files.createSymbolicLink(other.resolve("state"), small);
-    daemon = TidemarkProcess.daemon(other);
-    virsh = new Virsh(daemon);
-    run(folder.resolve("disk.qcow2"));
-    Path filler = small.resolve("filler");
-    fill(filler);
+    Path place = Files.createDirectory(folder.resolve("tidemark"));
+    Files.createSymbolicLink(place.resolve("state"), small.path());
+    OneDomain domain = start(OneDomain.in(folder, DOMAIN).newDisk("vda", "32M"));
+    Virsh virsh = domain.virsh();
+    Path filler = small.fill();
 
-    Tool.Result define =
-        virsh.run("define", OneDisk.domain(folder, "another", folder.resolve("none")));
+    Path another =
+        OneDomain.document(
+            folder, "another", OneDomain.disk("vda", folder.resolve("none.qcow2"), ""));
+    Tool.Result define = virsh.run("define", another);
     assertThat(define.exit()).isEqualTo(1);
     assertThat(define.err()).contains("No space left on device");
     assertThat(virsh.ok("list", "--all", "--name").strip()).isEqualTo(DOMAIN);
     Path copy = folder.resolve("copy.qcow2");
     virsh.ok("blockcopy", DOMAIN, "vda", copy, "--transient-job", "--wait", "--pivot");
 
-    daemon.kill();
+    domain.daemon().kill();
     Files.delete(filler);
-    daemon.start();
+    domain.daemon().start();
     assertThat(virsh.ok("domblklist", DOMAIN)).contains(copy.toString());
     assertThat(virsh.ok("domblklist", DOMAIN, "--inactive")).contains(copy.toString());
   }
 
-  /// Takes all the space that is left where `filler` lies.
-  private static void fill(Path filler) throws IOException {
-    try (var out = Files.newOutputStream(filler)) {
-      byte[] page = new byte[4096];
-      assertThatThrownBy(
-              () -> {
-                while (true) {
-                  out.write(page);
-                }
-              })
-          .hasMessageContaining("No space left");
-    }
-  }
-
-  /// What virsh says of the job that ended so.
-  private String awaitJob(String end) {
-    return Awaitility.await()
-        .atMost(Duration.ofSeconds(60))
-        .until(
-            () -> virsh.ok("domjobinfo", DOMAIN, "--completed", "--keep-completed", "--anystats"),
-            said -> said.contains(end));
-  }
-
-  private void endAndCheck(ProvingGuest guest, Path disk) throws IOException {
+  private void endAndCheck(OneDomain domain, Path disk) throws IOException {
+    ProvingGuest guest = domain.guest();
     guest.assertUnharmed();
-    guest.close();
-    virsh.ok("destroy", DOMAIN);
+    domain.end();
     Tool.require("qemu-img").ok("check", "-q", disk);
     assertHolds(guest, disk, guest.proof().acknowledged());
   }

@@ -12,6 +12,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.HexFormat;
+import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import org.awaitility.Awaitility;
 import org.junit.jupiter.api.AfterEach;
@@ -88,7 +89,7 @@ class GuestBootIT {
   @TempDir Path folder;
   private Path disk;
   private Path console;
-  private TidemarkProcess daemon;
+  private OneDomain domain;
   private Virsh virsh;
   private Process guest;
 
@@ -103,10 +104,8 @@ class GuestBootIT {
     }
     disk = folder.resolve("disk.qcow2");
     Tool.require("qemu-img").ok("convert", "-f", "raw", "-O", "qcow2", raw, disk);
-    daemon = TidemarkProcess.daemon(folder.resolve("tidemark"));
-    virsh = new Virsh(daemon);
-    virsh.ok("define", OneDisk.domain(folder, "booted", disk));
-    virsh.ok("start", "booted");
+    domain = OneDomain.in(folder, "booted").disk("vda", disk).start();
+    virsh = domain.virsh();
     console = folder.resolve("console");
     Path log = folder.resolve("qemu.log");
     guest =
@@ -124,7 +123,7 @@ class GuestBootIT {
                 "file:" + console,
                 "-drive",
                 "driver=nbd,server.type=unix,server.path="
-                    + daemon.guestSocket("booted")
+                    + domain.guestSocket()
                     + ",export=vda,reconnect-delay=60,if=none,id=d0",
                 "-device",
                 "virtio-blk-pci,drive=d0,bootindex=0")
@@ -139,8 +138,8 @@ class GuestBootIT {
     if (guest != null) {
       guest.destroyForcibly();
     }
-    if (daemon != null) {
-      daemon.close();
+    if (domain != null) {
+      domain.close();
     }
   }
 
@@ -154,13 +153,13 @@ class GuestBootIT {
     awaitSteps(50);
     assertThat(virsh.ok("domblklist", "booted")).contains(copy.toString());
 
-    daemon.kill();
-    daemon.start();
+    domain.killAndStart();
     awaitSteps(50);
 
     Path backup = folder.resolve("backup.qcow2");
-    virsh.ok("backup-begin", "booted", OneDisk.backup(folder, backup));
-    Awaitility.await().atMost(Duration.ofSeconds(30)).until(() -> Files.exists(backup));
+    DomainBackups backups = domain.backups();
+    backups.begin(DomainBackups.Request.push(Map.of("vda", backup)));
+    backups.awaitCompleted();
     awaitSteps(50);
 
     endGuest();

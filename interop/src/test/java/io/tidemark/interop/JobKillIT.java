@@ -46,6 +46,7 @@ class JobKillIT {
   private static final String DOMAIN = "killed";
   private static final long MIB = 1 << 20;
   private static final int DISK_MIB = 16;
+  private static final String DISK_SIZE = DISK_MIB + "M";
   private static final int MAX_LAYERS = 8;
 
   /// As many lost jobs are remembered.
@@ -104,7 +105,7 @@ class JobKillIT {
 
   // Set where each test starts; null only where that failed.
   @SuppressWarnings("NullAway.Init")
-  private TidemarkProcess daemon;
+  private OneDomain domain;
 
   @SuppressWarnings("NullAway.Init")
   private Virsh virsh;
@@ -121,11 +122,8 @@ class JobKillIT {
 
   @AfterEach
   void stop() throws IOException {
-    if (guest != null) {
-      guest.close();
-    }
-    if (daemon != null) {
-      daemon.close();
+    if (domain != null) {
+      domain.close();
     }
   }
 
@@ -148,35 +146,12 @@ class JobKillIT {
   }
 
   private void startDomainAndGuest(Verb verb) throws IOException {
-    Tool.require("virsh");
-    plugged = image("vdc");
-    String xml =
-        "<domain type='tidemark'><name>%s</name><devices>%s%s</devices></domain>"
-            .formatted(DOMAIN, disk("vda", image("vda")), disk("vdb", image("vdb")));
-    Path file = Files.writeString(folder.resolve("domain.xml"), xml);
-    daemon = TidemarkProcess.daemon(folder.resolve("tidemark"));
-    virsh = new Virsh(daemon);
-    if (verb.persistent) {
-      virsh.ok("define", file);
-      virsh.ok("start", DOMAIN);
-    } else {
-      virsh.ok("create", file);
-    }
-    guest =
-        new ProvingGuest(
-            daemon.guestSocket(DOMAIN), List.of("vda", "vdb"), folder.resolve("proof"), SEED);
-  }
-
-  private Path image(String name) {
-    Path image = folder.resolve(name + ".qcow2");
-    Tool.require("qemu-img").ok("create", "-q", "-f", "qcow2", image, DISK_MIB + "M");
-    return image;
-  }
-
-  private static String disk(String target, Path image) {
-    return ("<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
-            + "<source file='%s'/><target dev='%s' bus='virtio'/></disk>")
-        .formatted(image, target);
+    OneDomain.Wanted wanted =
+        OneDomain.in(folder, DOMAIN).newDisk("vda", DISK_SIZE).newDisk("vdb", DISK_SIZE);
+    plugged = OneDomain.newImage(folder, "vdc", DISK_SIZE);
+    domain = (verb.persistent ? wanted : wanted.transientOne()).start();
+    virsh = domain.virsh();
+    guest = domain.beginGuest(SEED);
   }
 
   /// @return whether the verb's effect is there
@@ -198,11 +173,11 @@ class JobKillIT {
               }
             });
     Kills.pauseMillis(random.nextInt(verb.spanMillis));
-    daemon.kill();
+    domain.daemon().kill();
     long[] sent = {guest.proof(0).noted(), guest.proof(1).noted()};
     before.vda().stream().filter(Files::exists).forEach(JobKillIT::assertSound);
     before.vdb().forEach(JobKillIT::assertSound);
-    daemon.start();
+    domain.daemon().start();
     Kills.join(call);
     guest.awaitProgress(1);
     guest.assertDiskHoldsAllAcknowledged();
@@ -489,7 +464,7 @@ class JobKillIT {
       Files.delete(raw);
       return;
     }
-    try (var disk = NbdClient.connect(NbdUri.unix(daemon.guestSocket(DOMAIN), "vdc"))) {
+    try (var disk = NbdClient.connect(NbdUri.unix(domain.guestSocket(), "vdc"))) {
       if (plugs > 0) {
         disk.read(0, block);
         assertThat(GuestPattern.operation(block.flip(), 0, 0)).isEqualTo(plugs);
@@ -503,8 +478,7 @@ class JobKillIT {
   private void endAndCheck() throws IOException {
     guest.assertUnharmed();
     Shape last = shape();
-    guest.close();
-    virsh.ok("destroy", DOMAIN);
+    domain.end();
     last.vda().forEach(JobKillIT::assertSound);
     last.vdb().forEach(JobKillIT::assertSound);
     assertThat(moments(last.vda().getFirst(), 0, -1)).contains(guest.proof(0).acknowledged());

@@ -32,34 +32,23 @@ class KillIT {
 
   @TempDir Path folder;
   private final SplittableRandom random = new SplittableRandom(SEED);
-  private TidemarkProcess daemon;
-  private Virsh virsh;
+  private OneDomain domain;
   private ProvingGuest guest;
-  private Path base;
-  private Path disk;
 
   @BeforeEach
   void startDomainAndGuest() throws IOException {
-    Tool.require("virsh");
-    Tool.require("qemu-img");
-    base = folder.resolve("base.qcow2");
-    disk = folder.resolve("disk.qcow2");
-    Tool.require("qemu-img").ok("create", "-q", "-f", "qcow2", base, "64M");
+    OneDomain.Wanted wanted = OneDomain.in(folder, DOMAIN);
+    Path base = OneDomain.newImage(folder, "base", "64M");
+    Path disk = folder.resolve("disk.qcow2");
     Tool.require("qemu-img").ok("create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", disk);
-    daemon = TidemarkProcess.daemon(folder.resolve("tidemark"));
-    virsh = new Virsh(daemon);
-    virsh.ok("define", OneDisk.domain(folder, DOMAIN, disk));
-    virsh.ok("start", DOMAIN);
-    guest = new ProvingGuest(daemon.guestSocket(DOMAIN), "vda", folder.resolve("proof"), SEED);
+    domain = wanted.disk("vda", disk).start();
+    guest = domain.beginGuest(SEED);
   }
 
   @AfterEach
   void stop() throws IOException {
-    if (guest != null) {
-      guest.close();
-    }
-    if (daemon != null) {
-      daemon.close();
+    if (domain != null) {
+      domain.close();
     }
   }
 
@@ -67,37 +56,19 @@ class KillIT {
   void idleDaemonLosesNothingAcknowledged() throws IOException {
     for (int round = 0; round < ROUNDS; round++) {
       guest.awaitProgress(1 + random.nextInt(2000));
-      killAndStart();
+      domain.killAndStart();
       guest.awaitProgress(1);
       guest.assertDiskHoldsAllAcknowledged();
     }
     endAndCheck();
   }
 
-  private void killAndStart() throws IOException {
-    daemon.kill();
-    daemon.start();
-  }
-
-  /// Where the guest's disk lies now.
-  private Path source() {
-    String line =
-        virsh
-            .ok("domblklist", DOMAIN)
-            .lines()
-            .filter(l -> l.strip().startsWith("vda"))
-            .findFirst()
-            .orElseThrow();
-    return Path.of(line.strip().split("\\s+", 2)[1]);
-  }
-
   private void endAndCheck() throws IOException {
     guest.assertUnharmed();
     assertThat(guest.longestOperation()).isLessThan(LONGEST_PAUSE);
-    Path source = source();
-    guest.close();
+    Path source = domain.source("vda");
+    domain.end();
     long last = guest.proof().acknowledged();
-    virsh.ok("destroy", DOMAIN);
     Tool.Result check = Tool.require("qemu-img").run("check", "--output=json", source);
     assertThat(check.exit())
         .as(check.out() + check.err())

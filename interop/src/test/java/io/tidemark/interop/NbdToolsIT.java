@@ -32,7 +32,7 @@ class NbdToolsIT {
   @TempDir Path folder;
   private Path disk;
   private String uri;
-  private TidemarkProcess daemon;
+  private OneDomain domain;
   private Virsh virsh;
 
   /// 0x11 from the backing file in the first MiB, 0x22 of its own in the third; the rest is empty.
@@ -47,17 +47,15 @@ class NbdToolsIT {
     io.ok("-f", "qcow2", "-c", "write -P 0x11 0 1M", base);
     img.ok("create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", disk);
     io.ok("-f", "qcow2", "-c", "write -P 0x22 2M 1M", disk);
-    daemon = TidemarkProcess.daemon(folder.resolve("tidemark"));
-    virsh = new Virsh(daemon);
-    virsh.ok("define", OneDisk.domain(folder, DOMAIN, disk));
-    virsh.ok("start", DOMAIN);
-    uri = "nbd+unix:///vda?socket=" + daemon.guestSocket(DOMAIN);
+    domain = OneDomain.in(folder, DOMAIN).disk("vda", disk).start();
+    virsh = domain.virsh();
+    uri = domain.uri("vda");
   }
 
   @AfterEach
   void stop() throws IOException {
-    if (daemon != null) {
-      daemon.close();
+    if (domain != null) {
+      domain.close();
     }
   }
 

@@ -36,8 +36,7 @@ class PullTlsIT {
   @TempDir Path folder;
   private Path disk;
   private int port;
-  private @Nullable TidemarkProcess daemon; // from where a test starts it
-  private @Nullable ProvingGuest guest;
+  private @Nullable OneDomain domain; // from where a test starts it
 
   @BeforeEach
   void prepare() throws IOException {
@@ -70,11 +69,8 @@ class PullTlsIT {
 
   @AfterEach
   void stop() throws IOException {
-    if (guest != null) {
-      guest.close();
-    }
-    if (daemon != null) {
-      daemon.close();
+    if (domain != null) {
+      domain.close();
     }
   }
 
@@ -114,14 +110,9 @@ class PullTlsIT {
     all[0] = "--backup-tls-dir";
     all[1] = folder.resolve("ours").toString();
     System.arraycopy(options, 0, all, 2, options.length);
-    var started = TidemarkProcess.daemon(folder.resolve("tidemark"), all);
-    daemon = started;
-    Virsh virsh = new Virsh(started);
-    virsh.ok("define", OneDisk.domain(folder, DOMAIN, disk));
-    virsh.ok("start", DOMAIN);
-    var writing =
-        new ProvingGuest(started.guestSocket(DOMAIN), "vda", folder.resolve("proof"), 20261122);
-    guest = writing;
+    var started = OneDomain.in(folder, DOMAIN).disk("vda", disk).options(all).start();
+    domain = started;
+    ProvingGuest writing = started.beginGuest(20261122);
     writing.awaitProgress(100);
     return writing;
   }
@@ -157,7 +148,7 @@ class PullTlsIT {
   void onlyClientsOfTheAuthorityRead(String kind) throws IOException {
     makeCertificates(kind);
     ProvingGuest writing = run();
-    Virsh virsh = new Virsh(Objects.requireNonNull(daemon));
+    Virsh virsh = Objects.requireNonNull(domain).virsh();
     long notBefore = writing.proof().acknowledged();
     begin(virsh, "<server transport='tcp' name='localhost' port='" + port + "' tls='yes'/>");
     assertThat(virsh.ok("backup-dumpxml", DOMAIN)).contains("tls='yes'");
@@ -181,7 +172,7 @@ class PullTlsIT {
   void unixSocketsAreSealedTooAndClientsNeedNoCertificateWhereToldSo() throws IOException {
     makeCertificates("ec");
     ProvingGuest writing = run("--backup-tls-no-verify");
-    Virsh virsh = new Virsh(Objects.requireNonNull(daemon));
+    Virsh virsh = Objects.requireNonNull(domain).virsh();
     Path socket = folder.resolve("pull.sock");
     begin(virsh, "<server transport='unix' socket='" + socket + "' tls='yes'/>");
     String uri = "nbds+unix:///vda?socket=" + socket + "&tls-verify-peer=false";

@@ -33,7 +33,7 @@ class SparseJobsIT {
   private static final long MOST_BYTES = DATA_BYTES + MIB;
 
   @TempDir Path folder;
-  private TidemarkProcess daemon;
+  private OneDomain domain;
   private Virsh virsh;
   private Path base;
   private Path top;
@@ -52,14 +52,13 @@ class SparseJobsIT {
     write(top, "write -P 2 64M 1M");
     write(top, "write -z 200M 32M");
     qemuImg("convert", "-O", "raw", top, expected);
-    daemon = TidemarkProcess.daemon(folder.resolve("tidemark"));
-    virsh = new Virsh(daemon);
-    virsh.ok("create", OneDisk.domain(folder, "vm", top));
+    domain = OneDomain.in(folder, "vm").disk("vda", top).transientOne().start();
+    virsh = domain.virsh();
   }
 
   @AfterEach
   void stop() throws IOException {
-    daemon.close();
+    domain.close();
   }
 
   private static void qemuImg(Object... words) {
@@ -113,7 +112,7 @@ class SparseJobsIT {
   @ValueSource(strings = {"raw", "qcow2"})
   void whatTheGuestDiscardsDuringACopyTakesNoSpaceInIt(String format) throws IOException {
     Path copy = folder.resolve("copy");
-    try (NbdClient guest = NbdClient.connect(NbdUri.unix(daemon.guestSocket("vm"), "vda"))) {
+    try (NbdClient guest = NbdClient.connect(NbdUri.unix(domain.guestSocket(), "vda"))) {
       fill(guest, 16 * MIB, 32 * MIB);
       virsh.ok("blockcopy", "vm", "vda", copy, "--format", format);
       Awaitility.await().atMost(Duration.ofSeconds(60)).until(this::ready);

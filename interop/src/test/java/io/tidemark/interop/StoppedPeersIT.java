@@ -40,15 +40,13 @@ class StoppedPeersIT {
 
   // Set where each test starts its daemon; null only where that failed.
   @SuppressWarnings("NullAway.Init")
-  private TidemarkProcess daemon;
+  private OneDomain domain;
 
   @SuppressWarnings("NullAway.Init")
   private Virsh virsh;
 
   @SuppressWarnings("NullAway.Init")
   private DomainBackups backups;
-
-  private @Nullable ProvingGuest ending; // the guest, once it runs
 
   @BeforeEach
   void requireTools() {
@@ -59,14 +57,11 @@ class StoppedPeersIT {
   @AfterEach
   void stop() throws IOException {
     try {
-      if (ending != null) {
-        ending.close();
-      }
       if (slow != null) {
         slow.go();
       }
-      if (daemon != null) {
-        daemon.close();
+      if (domain != null) {
+        domain.close();
       }
     } finally {
       if (slow != null) {
@@ -76,17 +71,11 @@ class StoppedPeersIT {
   }
 
   private ProvingGuest runWithGuest(String... options) throws IOException {
-    Path disk = folder.resolve("disk.qcow2");
-    Tool.require("qemu-img").ok("create", "-q", "-f", "qcow2", disk, "32M");
-    daemon = TidemarkProcess.daemon(folder.resolve("tidemark"), options);
-    virsh = new Virsh(daemon);
-    backups = new DomainBackups(virsh, DOMAIN, folder);
-    virsh.ok("define", OneDisk.domain(folder, DOMAIN, disk));
-    virsh.ok("start", DOMAIN);
-    var guest =
-        new ProvingGuest(daemon.guestSocket(DOMAIN), "vda", folder.resolve("proof"), 20261122);
-    ending = guest;
-    awaitSpread(guest, disk);
+    domain = OneDomain.in(folder, DOMAIN).newDisk("vda", "32M").options(options).start();
+    virsh = domain.virsh();
+    backups = domain.backups();
+    ProvingGuest guest = domain.beginGuest(20261122);
+    awaitSpread(guest, folder.resolve("vda.qcow2"));
     return guest;
   }
 

@@ -18,7 +18,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.SplittableRandom;
-import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -48,48 +47,25 @@ class TwoDiskBackupIT {
   @TempDir Path folder;
   private final SplittableRandom random = new SplittableRandom(SEED);
   private final Deque<Restored> earlier = new ArrayDeque<>();
-  private TidemarkProcess daemon;
+  private OneDomain domain;
   private DomainBackups backups;
   private ProvingGuest guest;
   private long changed;
 
   @BeforeEach
   void startDomainAndGuest() throws IOException {
-    Tool.require("virsh");
     Tool.require("nbdcopy");
-    String disks =
-        DISKS.stream().map(disk -> disk(disk, image(disk))).collect(Collectors.joining());
-    String xml =
-        "<domain type='tidemark'><name>%s</name><devices>%s</devices></domain>"
-            .formatted(DOMAIN, disks);
-    Path file = Files.writeString(folder.resolve("domain.xml"), xml);
-    daemon = TidemarkProcess.daemon(folder.resolve("tidemark"));
-    Virsh virsh = new Virsh(daemon);
-    virsh.ok("define", file);
-    virsh.ok("start", DOMAIN);
-    backups = new DomainBackups(virsh, DOMAIN, folder);
-    guest = new ProvingGuest(daemon.guestSocket(DOMAIN), DISKS, folder.resolve("proof"), SEED);
-  }
-
-  private Path image(String disk) {
-    Path image = folder.resolve(disk + ".qcow2");
-    Tool.require("qemu-img").ok("create", "-q", "-f", "qcow2", image, "16M");
-    return image;
-  }
-
-  private static String disk(String target, Path image) {
-    return ("<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
-            + "<source file='%s'/><target dev='%s' bus='virtio'/></disk>")
-        .formatted(image, target);
+    OneDomain.Wanted wanted = OneDomain.in(folder, DOMAIN);
+    DISKS.forEach(disk -> wanted.newDisk(disk, "16M"));
+    domain = wanted.start();
+    backups = domain.backups();
+    guest = domain.beginGuest(SEED);
   }
 
   @AfterEach
   void stop() throws IOException {
-    if (guest != null) {
-      guest.close();
-    }
-    if (daemon != null) {
-      daemon.close();
+    if (domain != null) {
+      domain.close();
     }
   }
 

@@ -214,9 +214,53 @@ class VirshIT {
   }
 
   @Test
+  void listsOfWhatThereIsNoneOfAreEmpty() {
+    for (String list :
+        new String[] {
+          "pool-list",
+          "net-list",
+          "iface-list",
+          "secret-list",
+          "nodedev-list",
+          "nwfilter-list",
+          "nwfilter-binding-list"
+        }) {
+      assertThat(virsh.ok(list)).as(list).isBlank();
+    }
+    assertThat(virsh.ok("pool-list", "--all", "--details")).isBlank();
+    assertThat(virsh.run("net-info", "default").err())
+        .contains("Network not found: no network with matching name 'default'");
+    assertThat(virsh.run("vol-path", "/x").err())
+        .contains("Storage volume not found: no storage vol with matching");
+    assertThat(virsh.ok("freecell")).contains("Total:");
+    assertThat(virsh.ok("nodememstats")).contains("total", "free", "buffers", "cached");
+    assertThat(virsh.ok("nodecpustats")).contains("user:", "system:", "idle:", "iowait:");
+    assertThat(virsh.ok("maxvcpus").strip()).matches("[0-9]+");
+    assertThat(virsh.ok("domcapabilities", "--virttype", "tidemark"))
+        .contains("<domain>tidemark</domain>");
+  }
+
+  @Test
+  void namesAndSizesOfADefinitionAreChanged() throws IOException {
+    virsh.ok("define", domainXml());
+    virsh.ok("setvcpus", "vm", "3", "--config", "--maximum");
+    virsh.ok("setvcpus", "vm", "2", "--config");
+    assertThat(virsh.ok("vcpucount", "vm", "--config", "--maximum").strip()).isEqualTo("3");
+    assertThat(virsh.ok("vcpucount", "vm", "--config", "--current").strip()).isEqualTo("2");
+    virsh.ok("setmaxmem", "vm", "64M", "--config");
+    virsh.ok("setmem", "vm", "32M", "--config");
+    assertThat(virsh.ok("dominfo", "vm"))
+        .containsPattern("Max memory: +65536 KiB")
+        .containsPattern("Used memory: +32768 KiB");
+    virsh.ok("domrename", "vm", "other");
+    assertThat(virsh.ok("list", "--all", "--name").strip()).isEqualTo("other");
+  }
+
+  @Test
   void fallsBackWhereSomethingIsNotServed() throws IOException {
     running();
-    assertThat(virsh.run("maxvcpus").err()).contains("not supported by the connection driver");
+    assertThat(virsh.run("node-memory-tune").err())
+        .contains("not supported by the connection driver");
     assertThat(virsh.run("save", "vm", folder.resolve("x")).err())
         .contains("has no processor and no memory to save");
     assertThat(virsh.ok("snapshot-list", "vm", "--name")).isBlank();

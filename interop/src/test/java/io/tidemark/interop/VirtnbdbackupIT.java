@@ -5,7 +5,6 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import io.tidemark.testkit.Tool;
 import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
@@ -32,46 +31,38 @@ class VirtnbdbackupIT {
     return tool.ok(all).out();
   }
 
-  private void write(TidemarkProcess daemon, String export, String command) {
-    Path socket = daemon.guestSocket("vm");
-    Tool.require("qemu-io")
-        .ok("-f", "raw", "-c", command, "nbd+unix:///" + export + "?socket=" + socket);
-  }
-
-  private Path image(String name, String size) {
-    Path image = folder.resolve(name);
-    Tool.require("qemu-img").ok("create", "-q", "-f", "qcow2", image, size);
-    return image;
-  }
-
   @Test
   void restoresFullIncrementsDifferenceAndCopyAsTheGuestHadThem() throws IOException {
     Tool.require("virtnbdbackup");
     Tool img = Tool.require("qemu-img");
-    Path vda = image("a.qcow2", "48M");
-    Path vdb = image("b.qcow2", "16M");
+    Path vda = OneDomain.newImage(folder, "vda", "48M");
+    Path vdb = OneDomain.newImage(folder, "vdb", "16M");
     Path backup = folder.resolve("backup");
     Path restored = folder.resolve("restored");
-    try (TidemarkProcess daemon = TidemarkProcess.daemon(folder.resolve("tidemark"))) {
-      Virsh virsh = new Virsh(daemon);
-      virsh.ok("define", domain(vda, vdb));
-      virsh.ok("start", "vm");
-      write(daemon, "vda", "write -P 0x11 1M 5M");
-      write(daemon, "vdb", "write -P 0x22 0 1M");
-      run("virtnbdbackup", daemon, "-d", "vm", "-l", "full", "-o", backup);
-      write(daemon, "vda", "write -P 0x33 20M 2M");
-      write(daemon, "vdb", "write -P 0x44 3M 64k");
-      run("virtnbdbackup", daemon, "-d", "vm", "-l", "inc", "-o", backup);
-      write(daemon, "vda", "write -P 0x55 2M 1M");
-      write(daemon, "vda", "write -z 4M 1M");
-      run("virtnbdbackup", daemon, "-d", "vm", "-l", "inc", "-z", "-o", backup);
+    try (OneDomain domain = OneDomain.in(folder, "vm").disk("vda", vda).disk("vdb", vdb).start()) {
+      Virsh virsh = domain.virsh();
+      domain.io("vda", "write -P 0x11 1M 5M");
+      domain.io("vdb", "write -P 0x22 0 1M");
+      run("virtnbdbackup", domain.daemon(), "-d", "vm", "-l", "full", "-o", backup);
+      domain.io("vda", "write -P 0x33 20M 2M");
+      domain.io("vdb", "write -P 0x44 3M 64k");
+      run("virtnbdbackup", domain.daemon(), "-d", "vm", "-l", "inc", "-o", backup);
+      domain.io("vda", "write -P 0x55 2M 1M");
+      domain.io("vda", "write -z 4M 1M");
+      run("virtnbdbackup", domain.daemon(), "-d", "vm", "-l", "inc", "-z", "-o", backup);
       assertThat(virsh.ok("checkpoint-list", "vm", "--name").lines().filter(l -> !l.isBlank()))
           .containsExactly("virtnbdbackup.0", "virtnbdbackup.1", "virtnbdbackup.2");
-      run("virtnbdbackup", daemon, "-d", "vm", "-l", "copy", "-o", folder.resolve("copy"));
-      run("virtnbdrestore", daemon, "-i", backup, "-a", "dump", "-o", restored);
-      run("virtnbdrestore", daemon, "-i", backup, "-o", restored);
-      run("virtnbdrestore", daemon, "-i", folder.resolve("copy"), "-o", folder.resolve("copied"));
-      run("virtnbdbackup", daemon, "-d", "vm", "-l", "diff", "-o", backup);
+      run("virtnbdbackup", domain.daemon(), "-d", "vm", "-l", "copy", "-o", folder.resolve("copy"));
+      run("virtnbdrestore", domain.daemon(), "-i", backup, "-a", "dump", "-o", restored);
+      run("virtnbdrestore", domain.daemon(), "-i", backup, "-o", restored);
+      run(
+          "virtnbdrestore",
+          domain.daemon(),
+          "-i",
+          folder.resolve("copy"),
+          "-o",
+          folder.resolve("copied"));
+      run("virtnbdbackup", domain.daemon(), "-d", "vm", "-l", "diff", "-o", backup);
       assertThat(virsh.run("domjobinfo", "vm").out()).contains("None");
       virsh.ok("destroy", "vm");
     }
@@ -80,30 +71,5 @@ class VirtnbdbackupIT {
       img.ok("compare", "-q", disk, folder.resolve("copied").resolve(disk.getFileName()));
       img.ok("check", "-q", disk);
     }
-  }
-
-  private Path domain(Path vda, Path vdb) throws IOException {
-    return Files.writeString(
-        folder.resolve("vm.xml"),
-        """
-        <domain type='tidemark'>
-          <name>vm</name>
-          <memory unit='MiB'>16</memory>
-          <os><type>hvm</type></os>
-          <devices>
-            <disk type='file' device='disk'>
-              <driver name='qemu' type='qcow2'/>
-              <source file='%s'/>
-              <target dev='vda' bus='virtio'/>
-            </disk>
-            <disk type='file' device='disk'>
-              <driver name='qemu' type='qcow2'/>
-              <source file='%s'/>
-              <target dev='vdb' bus='virtio'/>
-            </disk>
-          </devices>
-        </domain>
-        """
-            .formatted(vda, vdb));
   }
 }

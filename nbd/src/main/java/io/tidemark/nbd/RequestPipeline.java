@@ -237,7 +237,8 @@ final class RequestPipeline implements ByteChannel {
     bytesInFlight -= slot.length();
     frames.answer(slot.cookie, slot.at);
     try {
-      Optional<BlockException> failure = slot.failure();
+      Optional<BlockException> failure =
+          slot.failure().isPresent() ? again(slot) : Optional.empty();
       if (failure.isPresent()) {
         failed.accept(failure.get());
         NbdErrno errno = NbdErrno.of(failure.get());
@@ -253,6 +254,21 @@ final class RequestPipeline implements ByteChannel {
       }
     } finally {
       free(slot);
+    }
+  }
+
+  /// Makes a request that failed again as ever: there it is decided what becomes of it.
+  private Optional<BlockException> again(Slot slot) {
+    ByteBuffer payload = payload(slot, slot.length());
+    try {
+      if (slot.write()) {
+        node.write(slot.at, payload);
+      } else {
+        node.read(slot.at, payload);
+      }
+      return Optional.empty();
+    } catch (BlockException e) {
+      return Optional.of(e);
     }
   }
 

@@ -27,7 +27,28 @@ public final class Calls {
 
   public record Name(String name) {}
 
+  public record MaybeName(Optional<String> name) {}
+
   public record Uuid(UUID uuid) {}
+
+  /// @param most cells that are wanted
+  public record Cells(int start, int most) {}
+
+  /// @param cpu −1 for all
+  /// @param nparams none asks for the count alone
+  public record NodeCpuStats(int cpu, int nparams, int flags) implements Flagged {}
+
+  /// @param nparams none asks for the count alone
+  /// @param cell −1 for all
+  public record NodeMemoryStats(int nparams, int cell, int flags) implements Flagged {}
+
+  public record CpuMap(int needMap, int needOnline, int flags) implements Flagged {}
+
+  public record DeviceCap(Optional<String> cap, int flags) implements Flagged {}
+
+  public record DevicesOfCap(Optional<String> cap, int most, int flags) implements Flagged {}
+
+  public record SecretUsage(int type, String id) {}
 
   public record Path(String path) {}
 
@@ -52,6 +73,14 @@ public final class Calls {
   public record DomainListAll(Wire.Domain dom, int needResults, int flags) implements Flagged {}
 
   public record DomainNumber(Wire.Domain dom, int number) {}
+
+  public record DomainNumberFlags(Wire.Domain dom, int number, int flags) implements Flagged {}
+
+  public record DomainHyper(Wire.Domain dom, long number) {}
+
+  public record DomainHyperFlags(Wire.Domain dom, long number, int flags) implements Flagged {}
+
+  public record Rename(Wire.Domain dom, Optional<String> name, int flags) implements Flagged {}
 
   public record BlockBandwidth(Wire.Domain dom, String path, long bandwidth, int flags)
       implements Flagged {}

@@ -31,6 +31,9 @@ public final class Limits {
   public static final int FREEZE_MOUNTPOINTS = 256;
   public static final int MESSAGES = 2_048;
   public static final int GUEST_INFO_PARAMETERS = 2_048;
+  public static final int NODE_CELLS = 1_024;
+  public static final int NODE_STATS = 16;
+  public static final int CPU_MAP_BYTES = 2_048;
   public static final int AUTH_TYPES = 20;
   public static final int SECURITY_MODEL_CHARS = 257;
   public static final int SECURITY_LABEL_CHARS = 4_097;

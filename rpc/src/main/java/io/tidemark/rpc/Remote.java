@@ -59,6 +59,12 @@ public final class Remote {
       Procedure.remote(28, Calls.Domain.class, Nothing.class);
   public static final Procedure<Calls.DomainNumber, Nothing> DOMAIN_SET_AUTOSTART =
       Procedure.remote(29, Calls.DomainNumber.class, Nothing.class);
+  public static final Procedure<Calls.DomainHyper, Nothing> DOMAIN_SET_MAX_MEMORY =
+      Procedure.remote(30, Calls.DomainHyper.class, Nothing.class);
+  public static final Procedure<Calls.DomainHyper, Nothing> DOMAIN_SET_MEMORY =
+      Procedure.remote(31, Calls.DomainHyper.class, Nothing.class);
+  public static final Procedure<Calls.DomainNumber, Nothing> DOMAIN_SET_VCPUS =
+      Procedure.remote(32, Calls.DomainNumber.class, Nothing.class);
   public static final Procedure<Calls.Domain, Nothing> DOMAIN_SHUTDOWN =
       Procedure.remote(33, Calls.Domain.class, Nothing.class);
   public static final Procedure<Calls.Domain, Nothing> DOMAIN_SUSPEND =
@@ -145,8 +151,14 @@ public final class Remote {
       Procedure.remote(194, Calls.DomainTextFlags.class, Replies.BlockInfo.class);
   public static final Procedure<Calls.DomainFlags, Replies.Domain> DOMAIN_CREATE_WITH_FLAGS =
       Procedure.remote(196, Calls.DomainFlags.class, Replies.Domain.class);
+  public static final Procedure<Calls.DomainNumberFlags, Nothing> DOMAIN_SET_VCPUS_FLAGS =
+      Procedure.remote(199, Calls.DomainNumberFlags.class, Nothing.class);
+  public static final Procedure<Calls.DomainFlags, Replies.Int> DOMAIN_GET_VCPUS_FLAGS =
+      Procedure.remote(200, Calls.DomainFlags.class, Replies.Int.class);
   public static final Procedure<Calls.Domain, Replies.Int> DOMAIN_IS_UPDATED =
       Procedure.remote(202, Calls.Domain.class, Replies.Int.class);
+  public static final Procedure<Calls.DomainHyperFlags, Nothing> DOMAIN_SET_MEMORY_FLAGS =
+      Procedure.remote(204, Calls.DomainHyperFlags.class, Nothing.class);
   public static final Procedure<Calls.DomainFlags, Replies.DomainState> DOMAIN_GET_STATE =
       Procedure.remote(212, Calls.DomainFlags.class, Replies.DomainState.class);
   public static final Procedure<Calls.DomainFlags, Replies.ControlInfo> DOMAIN_GET_CONTROL_INFO =
@@ -241,6 +253,8 @@ public final class Remote {
       Procedure.remote(349, Calls.DomainFlags.class, Replies.FileSystems.class);
   public static final Procedure<Calls.XmlFlags, Replies.Domain> DOMAIN_DEFINE_XML_FLAGS =
       Procedure.remote(350, Calls.XmlFlags.class, Replies.Domain.class);
+  public static final Procedure<Calls.Rename, Replies.Int> DOMAIN_RENAME =
+      Procedure.remote(358, Calls.Rename.class, Replies.Int.class);
   public static final Procedure<Nothing, Nothing> CONNECT_REGISTER_CLOSE_CALLBACK =
       Procedure.remote(360, Nothing.class, Nothing.class);
   public static final Procedure<Nothing, Nothing> CONNECT_UNREGISTER_CLOSE_CALLBACK =

@@ -31,6 +31,25 @@ public final class Replies {
       int cores,
       int threads) {}
 
+  /// Bytes of each cell.
+  public record CellsFreeMemory(@Structure.Max(Limits.NODE_CELLS) List<Long> bytes) {}
+
+  public record NodeStat(String field, long value) {}
+
+  /// @param nparams the count when none were asked for, else 0
+  public record NodeStats(@Structure.Max(Limits.NODE_STATS) List<NodeStat> params, int nparams) {}
+
+  /// @param map a bit for each CPU, the first in the lowest bit of the first byte
+  /// @param count of CPUs
+  public record CpuMap(
+      @Structure.Max(Limits.CPU_MAP_BYTES) ByteBuffer map, int online, int count) {}
+
+  /// An empty list of whatever it is.
+  ///
+  /// @param elements 0
+  /// @param count 0
+  public record NoneListed(int elements, int count) {}
+
   public record SecurityModel(
       @Structure.MaxChars(Limits.SECURITY_MODEL_CHARS) String model,
       @Structure.MaxChars(Limits.SECURITY_MODEL_CHARS) String doi) {}

@@ -8,4 +8,11 @@ package io.tidemark.domain.spi;
 /// @param alias libvirt's device alias, `virtio-disk0`
 /// @param top the active layer with its chain
 /// @param readOnly the guest may not write
-public record DriveSpec(String target, String alias, NodeSpec top, boolean readOnly) {}
+/// @param manners how requests of the guest are taken
+public record DriveSpec(
+    String target, String alias, NodeSpec top, boolean readOnly, DriveManners manners) {
+  /// With the usual manners.
+  public DriveSpec(String target, String alias, NodeSpec top, boolean readOnly) {
+    this(target, alias, top, readOnly, DriveManners.USUAL);
+  }
+}

@@ -13,6 +13,10 @@ public interface DriverListener {
   /// @param excess bytes beyond it
   void writeThresholdPassed(String target, long threshold, long excess);
 
+  /// A guest's request failed (QEMU: BLOCK_IO_ERROR). Told of requests that are held once until
+  /// they are made again, of others once a second at most.
+  void requestFailed(RequestFailure failure);
+
   /// The domain ended without being asked to.
   void stopped(String reason);
 }

@@ -96,6 +96,16 @@ public interface RunningDomain {
 
   DriveStatistics statistics(String target) throws DriverException;
 
+  /// Why requests of the drive are held that failed (QEMU: `io-status`): for want of space, or for
+  /// something else; empty when none is.
+  Optional<Trouble> trouble(String target) throws DriverException;
+
+  /// What a drive has met.
+  enum Trouble {
+    NO_SPACE,
+    OTHER
+  }
+
   /// Sizes of the active layer.
   ImageSizes sizes(String target) throws DriverException;
 
@@ -111,6 +121,7 @@ public interface RunningDomain {
   /// Holds guest requests.
   void suspend() throws DriverException;
 
+  /// Lets them go on, and makes those again that failed and were held.
   void resume() throws DriverException;
 
   /// Ends guest access, cancels jobs, stores persistent bitmaps, flushes and closes every node.

@@ -1,21 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-package io.tidemark.cli;
+package io.tidemark.block;
 
-import io.tidemark.block.BlockException;
-import io.tidemark.block.BlockNode;
-import io.tidemark.block.ExtentVisitor;
-import io.tidemark.block.Extents;
-import io.tidemark.block.QueuedRequest;
-import io.tidemark.block.ZeroMode;
-import io.tidemark.block.Zeroes;
 import java.nio.ByteBuffer;
 import java.util.Optional;
 
-/// What clients of `export serve` see of a node: its bytes, with `--cache`, `--discard` and
-/// `--detect-zeroes` applied to what they change. The node stays its owner's.
-final class ServedNode implements BlockNode {
+/// What a guest or an NBD client sees of a node: its bytes, with manners of its own for what they
+/// change. The node stays its owner's.
+///
+/// Spec: qemu `qapi/block-core.json`, `discard`, `detect-zeroes`.
+public final class ServedNode implements BlockNode {
   /// When a change is on stable storage.
-  enum Cache {
+  public enum Cache {
     /// When the client flushes.
     WRITEBACK,
     /// Before it is answered.
@@ -26,9 +21,9 @@ final class ServedNode implements BlockNode {
 
   /// @param discard whether discards, and zeroing that may unmap, give space back
   /// @param detectZeroes how written zeroes are taken; absent: as data
-  record Manners(Cache cache, boolean discard, Optional<ZeroMode> detectZeroes) {
+  public record Manners(Cache cache, boolean discard, Optional<ZeroMode> detectZeroes) {
     /// Whether a node served so would be as it is without.
-    boolean plain() {
+    public boolean plain() {
       return cache == Cache.WRITEBACK && discard && detectZeroes.isEmpty();
     }
   }
@@ -36,7 +31,7 @@ final class ServedNode implements BlockNode {
   private final BlockNode node;
   private final Manners manners;
 
-  ServedNode(BlockNode node, Manners manners) {
+  public ServedNode(BlockNode node, Manners manners) {
     this.node = node;
     this.manners = manners;
   }
