@@ -445,9 +445,7 @@ final class Transaction {
                           view.drive().drive(),
                           view.bitmap(),
                           view.node().format(),
-                          // Safe because what is kept is no more than the drive, at a place that
-                          // the client chose.
-                          Long.MAX_VALUE,
+                          room.config().scratchLimitBytes(),
                           JobClock.SYSTEM))
                   .toList());
       for (int i = 0; i < views.size(); i++) {

@@ -165,6 +165,34 @@ class PullBackupTest {
   }
 
   @Test
+  void failsPastTheBoundOfItsScratchAndTheGuestDoesNot() throws Exception {
+    Path vda = rig.create("a.qcow2", "qcow2");
+    rig.fill(vda, "qcow2", 0, Rig.bytes(8 * 65536, 1));
+    RunningDomain domain =
+        new EmbeddedDriver(rig.config.withScratchLimit(2 * 65536))
+            .launch(rig.spec(drive("vda", node("n1", vda, "qcow2"))), rig.statuses);
+    domain.addNode(node("n2", rig.create("scratch", "qcow2"), "qcow2"));
+    domain.startViewServer(server());
+    domain.transaction(List.of(view("vda", "n2", Optional.empty())));
+    domain.exportView(new ViewExportSpec("pull-vda", "vda", Optional.empty()));
+    try (NbdClient guest = rig.guest("vda");
+        NbdClient client = client("vda")) {
+      guest.write(0, ByteBuffer.wrap(Rig.bytes(2 * 65536, 2)));
+      assertThat(read(client, 0, 65536)).isEqualTo(Rig.bytes(65536, 1));
+      guest.write(2 * 65536, ByteBuffer.wrap(Rig.bytes(6 * 65536, 2)));
+      rig.statuses.await("pull-vda", DriverJobStatus.CONCLUDED);
+      assertThat(read(guest, 0, 8 * 65536)).isEqualTo(Rig.bytes(8 * 65536, 2));
+      assertThatThrownBy(() -> read(client, 0, 65536)).isInstanceOf(BlockException.class);
+    }
+    assertThat(domain.jobs())
+        .singleElement()
+        .satisfies(job -> assertThat(job.error().orElseThrow()).hasMessageContaining("131072"));
+    domain.dismissJob("pull-vda");
+    domain.removeNode("n2");
+    domain.stop();
+  }
+
+  @Test
   void refusesWhatDoesNotFitTogether() throws Exception {
     Path vda = rig.create("a.qcow2", "qcow2");
     RunningDomain domain = rig.launch(drive("vda", node("n1", vda, "qcow2")));

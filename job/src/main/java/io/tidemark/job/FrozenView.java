@@ -217,7 +217,7 @@ final class FrozenView implements WriteFilter {
       scratchBytes.addAndGet(-length);
       // A bound that was set, not a device that is full: clients are told the words.
       throw new TransportException(
-          "%s: backup scratch %s is at its limit of %d bytes: the target is too slow for the guest"
+          "%s: backup scratch %s is at its limit of %d bytes: the guest overwrote more"
               .formatted(source.name(), scratch.name(), scratchLimitBytes));
     }
     scratchUsed = true;
