@@ -105,6 +105,13 @@ def serving(words, path):
         _forget_log(words[-1])
 
 
+def cpu_seconds(process):
+    """What all threads of a process have used so far, in user mode and in the kernel."""
+    with open(f"/proc/{process.pid}/stat") as stat:
+        words = stat.read().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @contextlib.contextmanager
 def daemon(setting):
     """Our daemon with folders of its own, which go with it. Yields virsh's words, and a domain's guest URI for its name."""
