@@ -8,11 +8,13 @@ import io.tidemark.domain.Environment;
 import io.tidemark.domain.LibvirtException;
 import io.tidemark.rpc.Calls;
 import io.tidemark.rpc.Calls.Nothing;
+import io.tidemark.rpc.HostRemote;
 import io.tidemark.rpc.Messages;
 import io.tidemark.rpc.Procedure;
 import io.tidemark.rpc.ProcedureRow;
 import io.tidemark.rpc.Program;
 import io.tidemark.rpc.Remote;
+import io.tidemark.rpc.Replies;
 import io.tidemark.rpc.RpcClient;
 import io.tidemark.rpc.RpcException;
 import io.tidemark.rpc.Wire;
@@ -377,6 +379,57 @@ class DaemonTest {
       RpcException agent =
           refused(() -> client.call(Remote.DOMAIN_FSFREEZE, new Calls.Freeze(dom, List.of(), 0)));
       assertThat(agent.code()).as("not running").isEqualTo(55);
+    }
+  }
+
+  @Test
+  void hostIsToldAndWhatIsNotManagedIsListedAsNone() throws Exception {
+    try (RpcClient client = client()) {
+      assertThat(client.call(HostRemote.NODE_GET_FREE_MEMORY, new Nothing()).value()).isPositive();
+      assertThat(client.call(HostRemote.NODE_GET_CELLS_FREE_MEMORY, new Calls.Cells(0, 1)).bytes())
+          .hasSize(1)
+          .allMatch(bytes -> bytes > 0);
+      assertThat(
+              refused(() ->
+                      client.call(HostRemote.NODE_GET_CELLS_FREE_MEMORY, new Calls.Cells(99, 1)))
+                  .getMessage())
+          .contains("start cell 99 out of range");
+      int fields =
+          client
+              .call(HostRemote.NODE_GET_MEMORY_STATS, new Calls.NodeMemoryStats(0, -1, 0))
+              .nparams();
+      assertThat(fields).isEqualTo(4);
+      assertThat(
+              client
+                  .call(HostRemote.NODE_GET_MEMORY_STATS, new Calls.NodeMemoryStats(4, -1, 0))
+                  .params())
+          .extracting(Replies.NodeStat::field)
+          .containsExactly("total", "free", "buffers", "cached");
+      assertThat(
+              client.call(HostRemote.NODE_GET_CPU_STATS, new Calls.NodeCpuStats(-1, 4, 0)).params())
+          .extracting(Replies.NodeStat::field)
+          .containsExactly("kernel", "user", "idle", "iowait");
+      assertThat(
+              refused(() ->
+                      client.call(
+                          HostRemote.NODE_GET_CPU_STATS, new Calls.NodeCpuStats(9999, 4, 0)))
+                  .code())
+          .isEqualTo(8);
+      assertThat(client.call(HostRemote.NODE_GET_CPU_MAP, new Calls.CpuMap(1, 1, 0)).count())
+          .isPositive();
+      for (var count : HostRemote.COUNTS) {
+        assertThat(client.call(count, new Nothing()).value()).isZero();
+      }
+      for (var names : HostRemote.NAMES) {
+        assertThat(client.call(names, new Calls.Most(9)).names()).isEmpty();
+      }
+      for (var list : HostRemote.LISTS.keySet()) {
+        assertThat(client.call(list, new Calls.ListAll(1, 0)).count()).isZero();
+      }
+      RpcException missing =
+          refused(() -> client.call(HostRemote.NETWORK_LOOKUP_BY_NAME, new Calls.Name("x")));
+      assertThat(missing.code()).isEqualTo(43);
+      assertThat(missing).hasMessage("Network not found: no network with matching name 'x'");
     }
   }
 

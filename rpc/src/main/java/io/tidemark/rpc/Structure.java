@@ -197,7 +197,7 @@ final class Structure<T> {
     if (type == boolean.class) {
       return scalar(4, XdrReader::readPresent, (value, out) -> out.writePresent((Boolean) value));
     }
-    if (type == long.class) {
+    if (type == long.class || type == Long.class) {
       return scalar(8, XdrReader::readHyper, (value, out) -> out.writeHyper((Long) value));
     }
     if (type == double.class) {
