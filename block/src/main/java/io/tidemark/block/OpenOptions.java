@@ -12,15 +12,18 @@ import java.util.Optional;
 ///   orders its writes with syncs instead, slower and as safe
 /// @param durability what a write and a flush promise
 /// @param access how the bytes of host files are reached, backing files too
+/// @param judging only to check or repair the image: it may be so broken that nothing else is
+///   allowed
 public record OpenOptions(
     boolean readOnly,
     boolean lock,
     Optional<Path> runDir,
     Durability durability,
-    HostAccess access) {
+    HostAccess access,
+    boolean judging) {
   /// With [Durability#ACKNOWLEDGED], by the page cache.
   public OpenOptions(boolean readOnly, boolean lock, Optional<Path> runDir) {
-    this(readOnly, lock, runDir, Durability.ACKNOWLEDGED, HostAccess.CACHED);
+    this(readOnly, lock, runDir, Durability.ACKNOWLEDGED, HostAccess.CACHED, false);
   }
 
   public static OpenOptions readWrite() {
@@ -37,22 +40,26 @@ public record OpenOptions(
   }
 
   public OpenOptions withReadOnly(boolean value) {
-    return new OpenOptions(value, lock, runDir, durability, access);
+    return new OpenOptions(value, lock, runDir, durability, access, judging);
+  }
+
+  public OpenOptions toJudge() {
+    return new OpenOptions(readOnly, lock, runDir, durability, access, true);
   }
 
   public OpenOptions withoutLocks() {
-    return new OpenOptions(readOnly, false, runDir, durability, access);
+    return new OpenOptions(readOnly, false, runDir, durability, access, judging);
   }
 
   public OpenOptions withRunDir(Path dir) {
-    return new OpenOptions(readOnly, lock, Optional.of(dir), durability, access);
+    return new OpenOptions(readOnly, lock, Optional.of(dir), durability, access, judging);
   }
 
   public OpenOptions with(Durability other) {
-    return new OpenOptions(readOnly, lock, runDir, other, access);
+    return new OpenOptions(readOnly, lock, runDir, other, access, judging);
   }
 
   public OpenOptions with(HostAccess other) {
-    return new OpenOptions(readOnly, lock, runDir, durability, other);
+    return new OpenOptions(readOnly, lock, runDir, durability, other, judging);
   }
 }

@@ -68,7 +68,7 @@ final class ImageCheck implements Callable<Integer> {
       throw new CommandException("-r changes the image and cannot share it: leave out -U");
     }
     // A repair makes it writable by itself: so it gets at images that others may not write to.
-    try (FormatNode node = input.openLayer(file, share.reading())) {
+    try (FormatNode node = input.openLayer(file, share.reading().toJudge())) {
       if (!(node instanceof Qcow2Image image)) {
         throw new CommandException(
             file + ": format '" + node.format() + "' has nothing to check", UNSUPPORTED);

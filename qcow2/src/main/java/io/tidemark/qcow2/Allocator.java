@@ -64,6 +64,16 @@ final class Allocator {
     onRelease = listener;
   }
 
+  /// See [Refcounts#requireSoundTable].
+  void requireSoundTable() throws BlockException {
+    counts.lock();
+    try {
+      refcounts.requireSoundTable();
+    } finally {
+      counts.unlock();
+    }
+  }
+
   /// Takes at least one and at most `wanted` clusters in a row; their count is 1.
   Run take(int wanted) throws BlockException {
     while (true) {

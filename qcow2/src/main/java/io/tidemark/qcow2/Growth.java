@@ -211,6 +211,7 @@ final class Growth {
   }
 
   void shrink(long newSize) throws BlockException {
+    allocator.requireSoundTable(); // qemu: refuses too, where it would give blocks back
     writeBack.run(true);
     header.writeVirtualSize(newSize);
     file.sync();

@@ -304,9 +304,6 @@ record Header(
     private int refcountClusters() throws BlockException {
       int clusters = raw.getInt(At.REFCOUNT_CLUSTERS);
       int most = Geometry.MAX_REFCOUNT_TABLE_BYTES >>> geometry.clusterBits();
-      if (clusters == 0) {
-        throw corrupt("image has no refcount table");
-      }
       if (clusters < 0 || clusters > most) {
         throw new UnsupportedImageException(
             name()

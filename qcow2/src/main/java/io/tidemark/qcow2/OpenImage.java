@@ -113,6 +113,9 @@ final class OpenImage {
     this.file = file;
     this.data = external == null ? file : external;
     Header first = Header.parse(file);
+    if (!lasting.options().judging()) {
+      requireRefcountTable(file, first);
+    }
     if (first.geometry().dataFile() != (external != null)) {
       throw new UnsupportedImageException(
           file.name() + ": image has its data in an external data file, which was not opened");
@@ -138,6 +141,15 @@ final class OpenImage {
     this.markedCorrupt = first.has(Feature.CORRUPT);
     if (markedCorrupt && !readOnly) {
       file.corrupt("image is marked corrupt; repair it");
+    }
+  }
+
+  /// qemu: 7.2 opens an image without one for a check or repair only, not even for reading.
+  private static void requireRefcountTable(HostFile file, Header header)
+      throws CorruptImageException {
+    if (header.refcountTableClusters() == 0) {
+      throw new CorruptImageException(
+          file.name() + ": image does not contain a refcount table; a repair makes one");
     }
   }
 
@@ -178,6 +190,7 @@ final class OpenImage {
     if (!header.has(Feature.DIRTY)) {
       return;
     }
+    requireRefcountTable(file, header);
     SnapshotTable.read(file, header); // which nobody asked to cut off
     LOG.log(Level.INFO, "{0}: was not closed; its refcounts are made anew", file.name());
     CheckResult after = new ImageRepair(file, Repair.ALL).run().after();

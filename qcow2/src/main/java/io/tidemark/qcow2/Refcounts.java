@@ -59,8 +59,11 @@ final class Refcounts {
 
   static long[] readTable(HostFile file, Header header) throws BlockException {
     int entries = header.refcountTableClusters() << (header.geometry().clusterBits() - 3);
-    ByteBuffer raw = file.readAt(header.refcountTableOffset(), entries * 8);
     long[] table = new long[entries];
+    if (entries == 0) { // the image can only be judged
+      return table;
+    }
+    ByteBuffer raw = file.readAt(header.refcountTableOffset(), entries * 8);
     raw.asLongBuffer().get(table);
     return table;
   }
@@ -84,6 +87,15 @@ final class Refcounts {
       return Header.bigEndian(geometry.clusterSize());
     }
     return file.readAt(checkedBlock(file, geometry, table[index], index), geometry.clusterSize());
+  }
+
+  /// Holds every entry of the table against the file.
+  void requireSoundTable() throws BlockException {
+    for (int i = 0; i < table.length; i++) {
+      if (table[i] != 0) {
+        checkedBlock(file, geometry, table[i], i);
+      }
+    }
   }
 
   /// First cluster that no block of the table counts.

@@ -8,12 +8,14 @@ import io.tidemark.block.BlockException;
 import io.tidemark.block.CorruptImageException;
 import io.tidemark.block.CreateOptions;
 import io.tidemark.block.OpenOptions;
+import io.tidemark.block.ResizeOptions;
 import io.tidemark.testkit.CrashingFile;
 import io.tidemark.testkit.ModelDisk;
 import io.tidemark.testkit.Seeds;
 import io.tidemark.testkit.Workload;
 import java.nio.ByteBuffer;
 import java.time.Instant;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Random;
@@ -67,6 +69,60 @@ class RepairTest {
     byte[] all = new byte[(int) file.virtualSize()];
     file.read(0, ByteBuffer.wrap(all));
     return all;
+  }
+
+  @Test
+  void makesARefcountTableWhereTheHeaderNamesNone() throws Exception {
+    CrashingFile file = image(2, new Random(2));
+    byte[] guest;
+    try (var before = Qcow2Image.open(file, OpenOptions.reading())) {
+      guest = bytes(before);
+    }
+    file.reopen();
+    int refcountClusters = 56;
+    file.write(refcountClusters, Header.bigEndian(4));
+    file.flush();
+    for (OpenOptions options : List.of(OpenOptions.reading(), OpenOptions.readWrite())) {
+      assertThatThrownBy(() -> Qcow2Image.open(file, options))
+          .isInstanceOf(CorruptImageException.class)
+          .hasMessageContaining("does not contain a refcount table");
+    }
+    for (int cut = 1; cut < 30; cut++) {
+      CrashingFile copy = file.copy();
+      copy.cutPowerAt(cut);
+      var image = Qcow2Image.open(copy, OpenOptions.reading().toJudge());
+      assertThat(image.check().corruptions()).isPositive();
+      assertThat(image.repair(Repair.LEAKS).after().sound()).isFalse();
+      try {
+        assertThat(image.repair(Repair.ALL).after().sound()).isTrue();
+        image.close();
+        clean(copy.reopen(), guest);
+        return;
+      } catch (BlockException e) { // power was cut: the next repair makes it whole
+        CrashingFile left = copy.crash(cut);
+        try (var again = Qcow2Image.open(left, OpenOptions.reading().toJudge())) {
+          assertThat(again.repair(Repair.ALL).after().sound()).isTrue();
+        }
+        clean(left.reopen(), guest);
+      }
+    }
+    throw new AssertionError("a repair takes more than 30 steps");
+  }
+
+  /// qemu: refuses too.
+  @Test
+  void doesNotShrinkAnImageWhoseRefcountTableLeadsOutside() throws Exception {
+    CrashingFile file = image(3, new Random(3));
+    Header header = Header.parse(new HostFile(file));
+    file.write(
+        header.refcountTableOffset() + 8, Header.bigEndian(8).putLong(0, 0xffffff0000_0000L));
+    file.flush();
+    try (var image = Qcow2Image.open(file, OpenOptions.readWrite())) {
+      assertThatThrownBy(() -> image.resize(SIZE / 2, ResizeOptions.ANY))
+          .isInstanceOf(CorruptImageException.class)
+          .hasMessageContaining("refcount table entry 1");
+      assertThat(image.virtualSize()).isEqualTo(SIZE);
+    }
   }
 
   /// Overwrites refcounts, and flips copied flags of the active L1 table.
