@@ -6,7 +6,7 @@ import java.util.function.BooleanSupplier;
 
 /// Waiting for what other threads do.
 final class Await {
-  private static final long LIMIT_NANOS = 20_000_000_000L;
+  private static final long LIMIT_NANOS = 60_000_000_000L;
 
   private Await() {}
 

@@ -14,7 +14,7 @@ import java.util.function.BooleanSupplier;
 
 /// One daemon's life on a [Machine]: the registry with fakes behind it, and what it told.
 final class Daemon {
-  static final Duration LIMIT = Duration.ofSeconds(10);
+  static final Duration LIMIT = Duration.ofSeconds(60);
   static final Object CLIENT = new Object();
   static final UUID UUID_A = UUID.fromString("c7a5fdbd-edaf-9455-926a-d65c16db1809");
 

@@ -35,7 +35,7 @@ import org.assertj.core.api.ThrowableAssert.ThrowingCallable;
 /// An engine in a folder: its images, a driver, what its listener heard.
 final class Rig {
   static final long SIZE = 4 << 20;
-  private static final long PATIENCE_NANOS = 30_000_000_000L;
+  private static final long PATIENCE_NANOS = 60_000_000_000L;
 
   final Path dir;
   final EngineConfig config;

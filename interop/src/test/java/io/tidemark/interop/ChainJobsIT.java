@@ -175,7 +175,9 @@ class ChainJobsIT {
     Process server =
         Tool.require("qemu-nbd").start("-k", socket, "-x", "ex", "-f", "raw", "-t", image);
     try {
-      org.awaitility.Awaitility.await().until(() -> Files.exists(socket));
+      Tool nbdinfo = Tool.require("nbdinfo");
+      String uri = "nbd+unix:///ex?socket=" + socket;
+      Patience.await().until(() -> nbdinfo.run("--size", uri).exit() == 0);
       Path xml =
           Files.writeString(
               folder.resolve("dest.xml"),

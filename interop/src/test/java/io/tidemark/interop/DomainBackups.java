@@ -18,7 +18,6 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
-import org.awaitility.Awaitility;
 
 /// Backups of one domain through virsh: their documents, their end, and what a client makes of
 /// them.
@@ -132,7 +131,7 @@ final class DomainBackups {
   ///
   /// @return what virsh says of it
   String awaitEnd() {
-    return Awaitility.await()
+    return Patience.await()
         .atMost(LIMIT)
         .pollInterval(Duration.ofMillis(20))
         .until(this::ended, said -> said.contains("Completed") || said.contains("Failed"));

@@ -13,7 +13,6 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Map;
 import java.util.stream.Stream;
-import org.awaitility.Awaitility;
 import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -75,7 +74,7 @@ class FullDiskBackupIT {
     virsh = domain.virsh();
     backups = domain.backups();
     ProvingGuest guest = domain.beginGuest(20261122);
-    Awaitility.await()
+    Patience.await()
         .atMost(Duration.ofSeconds(60))
         .until(() -> {
           guest.assertUnharmed();

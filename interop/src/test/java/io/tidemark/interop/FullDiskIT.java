@@ -15,7 +15,6 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.stream.Stream;
-import org.awaitility.Awaitility;
 import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -66,7 +65,7 @@ class FullDiskIT {
   private OneDomain runWithGuest() throws IOException {
     OneDomain domain = start(OneDomain.in(folder, DOMAIN).newDisk("vda", "32M"));
     ProvingGuest guest = domain.beginGuest(20261122);
-    Awaitility.await()
+    Patience.await()
         .atMost(Duration.ofSeconds(60))
         .until(() -> {
           guest.assertUnharmed();
@@ -114,7 +113,7 @@ class FullDiskIT {
   }
 
   private static void awaitPaused(OneDomain domain) {
-    Awaitility.await()
+    Patience.await()
         .atMost(Duration.ofSeconds(60))
         .until(() ->
             domain.virsh().ok("domstate", "--reason", DOMAIN).strip().equals("paused (I/O error)"));
@@ -128,7 +127,7 @@ class FullDiskIT {
     Virsh virsh = domain.virsh();
     Process events = virsh.start("event", DOMAIN, "--all", "--loop", "--timeout", "120");
     try (var heard = events.inputReader()) {
-      Awaitility.await().until(() -> virsh.run("domblkerror", DOMAIN).exit() == 0);
+      Patience.await().until(() -> virsh.run("domblkerror", DOMAIN).exit() == 0);
       ProvingGuest guest = domain.beginGuest(20261122);
       awaitPaused(domain);
       assertThat(virsh.ok("domblkerror", DOMAIN)).contains("vda: no space");

@@ -14,7 +14,6 @@ import java.time.Duration;
 import java.util.HexFormat;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
-import org.awaitility.Awaitility;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
@@ -190,7 +189,7 @@ class GuestBootIT {
   /// Waits until the guest has done so many more steps.
   private void awaitSteps(long more) throws IOException {
     long from = steps();
-    Awaitility.await()
+    Patience.await()
         .atMost(Duration.ofSeconds(60))
         .pollInterval(Duration.ofMillis(50))
         .until(() -> said().contains("E") || !guest.isAlive() || steps() >= from + more);

@@ -197,7 +197,7 @@ class ImageConvertIT {
                   folder.resolve("pid"),
                   image);
       try {
-        org.awaitility.Awaitility.await().until(() -> Files.exists(folder.resolve("pid")));
+        Patience.await().until(() -> Files.exists(folder.resolve("pid")));
         return Tool.require("qemu-img")
             .ok(
                 "map",

@@ -20,7 +20,6 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.TreeSet;
-import org.awaitility.Awaitility;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
@@ -202,7 +201,7 @@ class ImageLockIT {
     Process server = Tool.require("qemu-nbd").start(arguments.toArray());
     Tool nbdinfo = Tool.require("nbdinfo");
     String uri = "nbd+unix:///?socket=" + socket;
-    Awaitility.await()
+    Patience.await()
         .atMost(Tool.TIMEOUT)
         .until(() -> !server.isAlive() || nbdinfo.run("--size", uri).exit() == 0);
     return server;

@@ -27,7 +27,6 @@ import java.util.Random;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.Stream;
-import org.awaitility.Awaitility;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
@@ -116,14 +115,14 @@ class NbdClientIT {
             .map(w -> w.replace("{sock}", socket.toString()).replace("{img}", disk.toString()))
             .toArray();
     Process process = Tool.require(words.getFirst()).start(rest);
-    Awaitility.await().until(() -> Files.exists(socket) || !process.isAlive());
+    Patience.await().until(() -> Files.exists(socket) || !process.isAlive());
     return process;
   }
 
   /// Over several connections, where the server lets them act as one.
   private NbdClient connect() {
     var options = ClientOptions.defaults().withConnections(3);
-    return Awaitility.await()
+    return Patience.await()
         .ignoreExceptionsInstanceOf(BlockException.class)
         .until(() -> NbdClient.connect(NbdUri.unix(socket, ""), options), client -> true);
   }
@@ -208,7 +207,7 @@ class NbdClientIT {
                 "{img}"));
     try {
       List<ExportInfo> exports =
-          Awaitility.await()
+          Patience.await()
               .ignoreExceptionsInstanceOf(BlockException.class)
               .until(
                   () -> NbdClient.list(NbdUri.unix(socket, ""), ClientOptions.defaults()),
@@ -283,7 +282,7 @@ class NbdClientIT {
       }
       for (int kill = 1; kill <= 4; kill++) {
         int until = kill * 150;
-        Awaitility.await().until(() -> written.get() >= until || !faults.isEmpty());
+        Patience.await().until(() -> written.get() >= until || !faults.isEmpty());
         server.destroyForcibly().waitFor();
         Files.deleteIfExists(socket);
         server = start(words);

@@ -200,7 +200,7 @@ class NbdServeIT {
         TidemarkProcess.export(
             folder.path(), socket, "-x", "vda", "-f", "raw", empty().toString())) {
       io.ok("-f", "raw", "-c", "write -P 1 0 4k", uri.replace("s.sock", "once.sock"));
-      org.awaitility.Awaitility.await().until(() -> !server.alive());
+      Patience.await().until(() -> !server.alive());
     }
   }
 

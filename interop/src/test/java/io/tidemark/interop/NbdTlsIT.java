@@ -31,7 +31,6 @@ import java.util.List;
 import java.util.Optional;
 import java.util.Random;
 import java.util.stream.Stream;
-import org.awaitility.Awaitility;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
@@ -147,7 +146,7 @@ class NbdTlsIT {
               .withTls(new NbdUri.Tls(Optional.of(CERTIFICATES), true, Optional.empty()));
       byte[] content = random(3_000_001);
       try (NbdClient client =
-          Awaitility.await()
+          Patience.await()
               .ignoreExceptionsInstanceOf(BlockException.class)
               .until(
                   () -> NbdClient.connect(uri, ClientOptions.defaults().withConnections(4)),

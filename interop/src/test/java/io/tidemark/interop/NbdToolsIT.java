@@ -12,7 +12,6 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
 import java.util.concurrent.TimeUnit;
-import org.awaitility.Awaitility;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
@@ -175,7 +174,7 @@ class NbdToolsIT {
             "--verify_state_save=0",
             "--output=" + folder.resolve("fio.txt"));
     try {
-      Awaitility.await()
+      Patience.await()
           .atMost(Duration.ofSeconds(30))
           .until(() -> !virsh.ok("domblkstat", DOMAIN, "vda").contains("wr_req 0\n"));
       Path copy = folder.resolve("copy.qcow2");

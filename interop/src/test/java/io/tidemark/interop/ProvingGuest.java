@@ -20,7 +20,6 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.locks.ReentrantLock;
-import org.awaitility.Awaitility;
 import org.jspecify.annotations.Nullable;
 
 /// A guest of a domain that never pauses and reconnects when its server goes, on a thread of its
@@ -114,7 +113,7 @@ final class ProvingGuest implements AutoCloseable {
   /// Waits until `operations` more were acknowledged.
   void awaitProgress(long operations) {
     long from = proof().acknowledged();
-    Awaitility.await()
+    Patience.await()
         .atMost(RECONNECT)
         .pollInterval(Duration.ofMillis(10))
         .until(() -> failure != null || proof().acknowledged() >= from + operations);

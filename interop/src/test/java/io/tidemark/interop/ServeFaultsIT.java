@@ -24,7 +24,6 @@ import java.util.Random;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.stream.Stream;
-import org.awaitility.Awaitility;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
@@ -96,7 +95,7 @@ class ServeFaultsIT {
   }
 
   private void awaitNoMoreThan(Held before) {
-    Awaitility.await().atMost(Duration.ofSeconds(30)).until(() -> held().noMoreThan(before));
+    Patience.await().until(() -> held().noMoreThan(before));
   }
 
   /// A connection by hand, in transmission.

@@ -12,7 +12,6 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.stream.Stream;
-import org.awaitility.Awaitility;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
@@ -230,7 +229,7 @@ class ServeOptionsIT {
       read(uri(""), "read -P 2 1M 1M");
     } finally {
       server.destroy();
-      Awaitility.await().until(() -> !server.isAlive());
+      Patience.await().until(() -> !server.isAlive());
     }
     assertThat(pid).doesNotExist();
     assertThat(socket).doesNotExist();

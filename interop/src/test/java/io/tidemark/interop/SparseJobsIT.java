@@ -11,7 +11,6 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.file.Path;
 import java.time.Duration;
-import org.awaitility.Awaitility;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
@@ -115,11 +114,11 @@ class SparseJobsIT {
     try (NbdClient guest = NbdClient.connect(NbdUri.unix(domain.guestSocket(), "vda"))) {
       fill(guest, 16 * MIB, 32 * MIB);
       virsh.ok("blockcopy", "vm", "vda", copy, "--format", format);
-      Awaitility.await().atMost(Duration.ofSeconds(60)).until(this::ready);
+      Patience.await().until(this::ready);
       assertThat(takenBytes(copy)).isGreaterThan(32L * MIB);
       guest.discard(16L * MIB, 32L * MIB);
       guest.flush();
-      Awaitility.await()
+      Patience.await()
           .atMost(Duration.ofSeconds(60))
           .until(() -> virsh.run("blockjob", "vm", "vda", "--pivot").exit() == 0);
     }

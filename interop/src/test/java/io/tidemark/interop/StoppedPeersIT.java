@@ -13,7 +13,6 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Map;
-import org.awaitility.Awaitility;
 import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -81,7 +80,7 @@ class StoppedPeersIT {
 
   /// The guest has written a good part of its disk.
   private static void awaitSpread(ProvingGuest guest, Path disk) {
-    Awaitility.await()
+    Patience.await()
         .atMost(Duration.ofSeconds(60))
         .until(() -> {
           guest.assertUnharmed();

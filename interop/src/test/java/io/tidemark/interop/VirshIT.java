@@ -8,7 +8,6 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
-import org.awaitility.Awaitility;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
@@ -149,7 +148,7 @@ class VirshIT {
             """
                 .formatted(backup));
     virsh.ok("backup-begin", "vm", xml);
-    Awaitility.await()
+    Patience.await()
         .atMost(Duration.ofSeconds(30))
         .untilAsserted(() ->
             assertThat(virsh.ok("domjobinfo", "vm", "--completed", "--keep-completed"))
@@ -170,7 +169,7 @@ class VirshIT {
     try {
       virsh.ok("define", domainXml());
       // Nothing tells when virsh has registered: make events until it saw one.
-      Awaitility.await()
+      Patience.await()
           .atMost(Duration.ofSeconds(30))
           .until(() -> {
             virsh.ok("define", domainXml());
@@ -186,7 +185,7 @@ class VirshIT {
           "--wait",
           "--pivot");
       virsh.ok("destroy", "vm");
-      Awaitility.await()
+      Patience.await()
           .atMost(Duration.ofSeconds(30))
           .untilAsserted(() ->
               assertThat(Files.readString(seen))

@@ -249,7 +249,7 @@ class ExportServerTest {
     var slow = folder.resolve("slow.sock");
     try (var impatient =
         new ExportServer(
-            ServerLimits.defaults().withHandshakeTime(java.time.Duration.ofMillis(50)))) {
+            ServerLimits.defaults().withHandshakeTime(java.time.Duration.ofSeconds(1)))) {
       impatient.addExport(Export.of("vda", node));
       impatient.listen(slow);
       try (RawPeer opened = new RawPeer(slow).greeted().go("vda");

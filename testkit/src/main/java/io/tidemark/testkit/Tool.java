@@ -100,7 +100,8 @@ public final class Tool {
     return this;
   }
 
-  /// Runs to the end. A run that takes longer than the limit is killed and fails the test.
+  /// Runs to the end. A run that takes longer than the limit is killed, with what it started, and
+  /// fails the test.
   public Result run(Object... arguments) {
     try {
       Process process = start(arguments);
@@ -108,6 +109,9 @@ public final class Tool {
       var out = new Collector(process.getInputStream());
       var err = new Collector(process.getErrorStream());
       if (!process.waitFor(timeout.toMillis(), TimeUnit.MILLISECONDS)) {
+        process
+            .descendants()
+            .forEach(ProcessHandle::destroyForcibly); // those first: they hold pipes
         process.destroyForcibly();
         throw new AssertionError(
             command(arguments) + " did not end within " + timeout + ": " + out.text() + err.text());
