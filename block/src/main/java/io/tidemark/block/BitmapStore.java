@@ -17,7 +17,7 @@ public interface BitmapStore {
   /// What the image holds now, in the order of its directory.
   List<Stored> stored();
 
-  /// Reads a consistent bitmap's contents.
+  /// Reads a consistent bitmap's contents; not while the bitmaps are claimed.
   DirtyBitmap load(String name) throws BlockException;
 
   /// Marks all consistent bitmaps in use and syncs. Idempotent.

@@ -2,6 +2,7 @@
 package io.tidemark.engine;
 
 import io.tidemark.block.BackingReference;
+import io.tidemark.block.BitmapStore;
 import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.DirtyBitmap;
@@ -22,6 +23,7 @@ import io.tidemark.job.StreamOptions;
 import java.lang.System.Logger;
 import java.lang.System.Logger.Level;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
 import java.util.Set;
@@ -312,17 +314,26 @@ record BlockJobs(Transaction.Room room) {
       implements JobTable.Effect {
     @Override
     public void after() {
-      base.bitmaps().ifPresent(this::merge);
+      if (base.bitmaps().isPresent()) {
+        merge(base.bitmaps().get());
+      }
       overlay.standsOn(Optional.of(base));
     }
 
     private void merge(FollowedBitmaps into) {
-      try {
-        into.mergeFrom(StoredBitmaps.storesFrom(Optional.of(top)), base.format().virtualSize());
-      } catch (BlockException e) {
-        // Safe because the base's own know of all that was committed, and others are missing there.
-        LOG.log(Level.WARNING, "{0}: bitmaps of {1}: {2}", base.name(), top.name(), e.getMessage());
+      List<BitmapStore> committed = new ArrayList<>();
+      for (NodeGraph.Node node = top; node != base; node = node.backing().orElseThrow()) {
+        Optional<BitmapStore> store = node.format().bitmapStore();
+        if (store.isEmpty()) {
+          break;
+        }
+        committed.add(store.get());
       }
+      into.mergeFrom(
+          committed,
+          base.format().bitmapStore().orElseThrow(),
+          StoredBitmaps.storesFrom(base.backing()),
+          base.format().virtualSize());
     }
 
     @Override

@@ -91,12 +91,7 @@ final class DriveBitmaps {
           inconsistent.put(stored.name(), stored);
         }
       }
-      StoredBitmaps consistent =
-          StoredBitmaps.read(
-              from,
-              drive.virtualSize(),
-              beneath,
-              stored -> requireSize(stored, drive.virtualSize()));
+      StoredBitmaps consistent = StoredBitmaps.read(from, drive.virtualSize(), beneath);
       for (DirtyBitmap bitmap : consistent.bitmaps()) {
         bitmap.setEnabled(writable && bitmap.enabled());
         drive.addBitmap(bitmap);
@@ -334,7 +329,7 @@ final class DriveBitmaps {
   ///
   /// @param known names of that image's bitmaps
   /// @param beneath what the images beneath the top keep now
-  void mend(Set<String> known, List<BitmapStore> beneath) throws BlockException {
+  void mend(Set<String> known, List<BitmapStore> beneath) {
     for (DirtyBitmap bitmap : drive.bitmaps()) {
       String name = bitmap.name();
       if (!broken.contains(name) || !StoredBitmaps.mergeParts(bitmap, beneath)) {

@@ -173,21 +173,12 @@ final class EmbeddedDomain implements RunningDomain {
     return new Transaction.Room(config, drives, graph, jobs);
   }
 
-  /// An image that will be written and that no drive follows loses the trust in its bitmaps first:
-  /// they are marked in use, and stay so.
+  /// An image that is written and whose bitmaps nobody follows loses the trust in them by itself,
+  /// at the first write.
   @Override
   public synchronized void addNode(NodeSpec spec) throws DriverException {
     requireRunning();
-    NodeGraph.Node node = graph.add(spec);
-    try {
-      if (!spec.readOnly() && node.format().bitmapStore().isPresent()) {
-        node.format().bitmapStore().get().claim();
-      }
-    } catch (BlockException e) {
-      var failure = DriverErrors.of(e);
-      attempt(failure, () -> graph.remove(spec.name()));
-      throw failure;
-    }
+    NodeGraph.Node _ = graph.add(spec);
   }
 
   @Override

@@ -57,10 +57,7 @@ final class FollowedBitmaps {
               + " stored bitmaps, at most "
               + DriveBitmaps.MAX_BITMAPS);
     }
-    var followed =
-        new FollowedBitmaps(
-            StoredBitmaps.read(
-                store.get(), size, beneath, stored -> DriveBitmaps.requireSize(stored, size)));
+    var followed = new FollowedBitmaps(StoredBitmaps.readable(store.get(), size, beneath));
     store.get().claim();
     return Optional.of(followed);
   }
@@ -87,31 +84,43 @@ final class FollowedBitmaps {
     broken.remove(name);
   }
 
+  /// A job writes the image once more.
+  void resize(long size) {
+    bitmaps.replaceAll((_, bitmap) -> bitmap.size() == size ? bitmap : bitmap.resized(size));
+  }
+
   /// The image holds what images above it held: what their bitmaps know goes into its own, or in
-  /// beside them. A bitmap that cannot be trusted in one of them goes nowhere.
+  /// beside them. A bitmap that cannot be trusted in one of them, or in what comes next, goes
+  /// nowhere.
   ///
-  /// @param committed from the top of those images down to this one, and what lies beneath
-  void mergeFrom(List<BitmapStore> committed, long size) throws BlockException {
+  /// @param committed of those images, top first
+  /// @param image of this one
+  /// @param beneath what the images beneath this one keep
+  void mergeFrom(
+      List<BitmapStore> committed, BitmapStore image, List<BitmapStore> beneath, long size) {
     if (committed.isEmpty()) {
       return;
     }
     StoredBitmaps above =
-        StoredBitmaps.read(
-            committed.getFirst(),
-            size,
-            committed.subList(1, committed.size()),
-            stored -> DriveBitmaps.requireSize(stored, size));
+        StoredBitmaps.readable(committed.getFirst(), size, committed.subList(1, committed.size()));
     for (DirtyBitmap bitmap : above.bitmaps()) {
-      if (above.broken().contains(bitmap.name()) || !bitmap.enabled()) {
+      String name = bitmap.name();
+      if (above.broken().contains(name) || !bitmap.enabled()) {
         continue;
       }
-      DirtyBitmap own = bitmaps.get(bitmap.name());
-      if (own != null) {
-        own.merge(bitmap);
-      } else if (bitmaps.size() < DriveBitmaps.MAX_BITMAPS) {
-        bitmaps.put(bitmap.name(), bitmap);
+      DirtyBitmap known = bitmaps.get(name);
+      if (known != null) {
+        known.merge(bitmap);
+      } else if (!holds(image, name)
+          && beneath.stream().noneMatch(lower -> holds(lower, name))
+          && bitmaps.size() < DriveBitmaps.MAX_BITMAPS) {
+        bitmaps.put(name, bitmap);
       }
     }
+  }
+
+  private static boolean holds(BitmapStore image, String name) {
+    return image.stored().stream().anyMatch(stored -> stored.name().equals(name));
   }
 
   /// When nobody writes the image any more.

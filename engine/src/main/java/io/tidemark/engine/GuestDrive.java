@@ -169,11 +169,7 @@ final class GuestDrive {
   /// @param known names of the bitmaps of the image that took in what they held, if it is one
   ///   beneath
   void mendBitmaps(Set<String> known) {
-    try {
-      bitmaps.mend(known, StoredBitmaps.storesFrom(top.backing()));
-    } catch (BlockException e) {
-      LOG.log(Level.WARNING, "{0}: bitmaps beneath: {1}", target(), e.getMessage());
-    }
+    bitmaps.mend(known, StoredBitmaps.storesFrom(top.backing()));
   }
 
   /// The moment at which the drive leaves its image. Only with the drive drained.

@@ -113,6 +113,7 @@ final class NodeGraph {
     /// @param size that the image is to have, at least its own
     /// @return those bitmaps
     List<DirtyBitmap> followBitmaps(long size) throws DriverException {
+      bitmaps.ifPresent(left -> left.resize(size)); // of a job whose end could not store them
       if (bitmaps.isEmpty()) {
         try {
           bitmaps = FollowedBitmaps.begin(format, StoredBitmaps.storesFrom(backing), size);
@@ -127,19 +128,19 @@ final class NodeGraph {
       return bitmaps;
     }
 
-    /// Nobody writes the image any more: its bitmaps are stored, and are what they say. Where
-    /// requests never returned they stay in use.
+    /// Nobody writes the image any more: its bitmaps are stored, and are what they say. Where that
+    /// fails, or requests never returned, they stay in use on disk, and are kept here for the next
+    /// job.
     void putBackBitmaps() {
-      Optional<FollowedBitmaps> followed = bitmaps;
-      bitmaps = Optional.empty();
-      if (followed.isEmpty() || left) {
+      if (bitmaps.isEmpty() || left) {
         return;
       }
       try {
-        followed.get().putBack(format);
+        bitmaps.get().putBack(format);
+        bitmaps = Optional.empty();
       } catch (BlockException e) {
         // Safe because they stay in use there: nobody takes them for clean ones.
-        LOG.log(Level.WARNING, "{0}: its bitmaps are lost: {1}", name(), e.getMessage());
+        LOG.log(Level.WARNING, "{0}: bitmaps stay in use: {1}", name(), e.getMessage());
       }
     }
 

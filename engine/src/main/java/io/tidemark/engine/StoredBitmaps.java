@@ -4,6 +4,8 @@ package io.tidemark.engine;
 import io.tidemark.block.BitmapStore;
 import io.tidemark.block.BlockException;
 import io.tidemark.block.DirtyBitmap;
+import java.lang.System.Logger;
+import java.lang.System.Logger.Level;
 import java.util.ArrayList;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -26,39 +28,54 @@ record StoredBitmaps(List<DirtyBitmap> bitmaps, Set<String> broken) {
     broken = Set.copyOf(broken);
   }
 
-  /// What the memory of one bitmap must not exceed, and similar.
-  @FunctionalInterface
-  interface Limit {
-    void check(BitmapStore.Stored stored) throws BlockException;
-  }
+  private static final Logger LOG = System.getLogger(StoredBitmaps.class.getName());
 
-  /// Reads them; nothing is changed.
+  /// Reads them; nothing is changed. One that cannot be read ends it.
   ///
   /// @param size of the bitmaps that are wanted, in bytes of the disk
   /// @param beneath what the images below it keep, upper ones first, up to the first whose format
   ///   keeps none
-  /// @param limit asked of each bitmap of `image` before it is read
-  static StoredBitmaps read(BitmapStore image, long size, List<BitmapStore> beneath, Limit limit)
+  static StoredBitmaps read(BitmapStore image, long size, List<BitmapStore> beneath)
       throws BlockException {
+    return read(image, size, beneath, true);
+  }
+
+  /// As [#read]; one that cannot be read is left out.
+  static StoredBitmaps readable(BitmapStore image, long size, List<BitmapStore> beneath) {
+    try {
+      return read(image, size, beneath, false);
+    } catch (BlockException e) {
+      throw new AssertionError(e);
+    }
+  }
+
+  private static StoredBitmaps read(
+      BitmapStore image, long size, List<BitmapStore> beneath, boolean all) throws BlockException {
     List<DirtyBitmap> bitmaps = new ArrayList<>();
     Set<String> broken = new LinkedHashSet<>();
     for (BitmapStore.Stored stored : image.stored()) {
       if (stored.inconsistent()) {
         continue;
       }
-      limit.check(stored);
-      DirtyBitmap bitmap = sized(image.load(stored.name()), size);
-      bitmap.setEnabled(stored.enabled());
-      bitmaps.add(bitmap);
-      if (!mergeParts(bitmap, beneath)) {
-        broken.add(bitmap.name());
+      try {
+        DirtyBitmap bitmap = load(image, stored, size);
+        bitmap.setEnabled(stored.enabled());
+        bitmaps.add(bitmap);
+        if (!mergeParts(bitmap, beneath)) {
+          broken.add(bitmap.name());
+        }
+      } catch (BlockException e) {
+        if (all) {
+          throw e;
+        }
+        LOG.log(Level.WARNING, "bitmap {0} is left out: {1}", stored.name(), e.getMessage());
       }
     }
     return new StoredBitmaps(bitmaps, broken);
   }
 
-  /// @return false when a part cannot be trusted, or lies beneath an image that has none
-  static boolean mergeParts(DirtyBitmap whole, List<BitmapStore> beneath) throws BlockException {
+  /// @return false when a part cannot be trusted or read, or lies beneath an image that has none
+  static boolean mergeParts(DirtyBitmap whole, List<BitmapStore> beneath) {
     boolean ended = false;
     for (BitmapStore image : beneath) {
       Optional<BitmapStore.Stored> part =
@@ -70,13 +87,21 @@ record StoredBitmaps(List<DirtyBitmap> bitmaps, Set<String> broken) {
       if (ended || part.get().inconsistent() || !part.get().enabled()) {
         return false;
       }
-      whole.merge(sized(image.load(whole.name()), whole.size()));
+      try {
+        whole.merge(load(image, part.get(), whole.size()));
+      } catch (BlockException e) {
+        LOG.log(Level.WARNING, "bitmap {0}, a part beneath: {1}", whole.name(), e.getMessage());
+        return false;
+      }
     }
     return true;
   }
 
   /// Images of a chain may have different sizes; what one gained counts as written.
-  private static DirtyBitmap sized(DirtyBitmap bitmap, long size) {
+  private static DirtyBitmap load(BitmapStore image, BitmapStore.Stored stored, long size)
+      throws BlockException {
+    DriveBitmaps.requireSize(stored, size);
+    DirtyBitmap bitmap = image.load(stored.name());
     return bitmap.size() == size ? bitmap : bitmap.resized(size);
   }
 

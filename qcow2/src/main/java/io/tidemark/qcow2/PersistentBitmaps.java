@@ -143,6 +143,10 @@ final class PersistentBitmaps implements BitmapStore {
       throw new CorruptImageException(
           file.name() + ": bitmap " + name + " is inconsistent: it was in use when its user died");
     }
+    if (claimed) {
+      throw new ImageBusyException(
+          file.name() + ": bitmap " + name + " is in use, so what is stored is not what it holds");
+    }
     return data.load(entry);
   }
 
