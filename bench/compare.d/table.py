@@ -25,10 +25,10 @@ class Setting:
         return quick if self.quick else full
 
 
-def interleaved(setting, contestants, measure, what):
+def interleaved(setting, contestants, measure, what, warm_up=True):
     """One warm-up of each (none when quick), then rounds in turns, every other one backwards. Returns medians by name."""
     found = {name: [] for name in contestants}
-    for turn in range(0 if setting.quick else -1, setting.rounds):
+    for turn in range(-1 if warm_up and not setting.quick else 0, setting.rounds):
         for name in list(contestants) if turn % 2 == 0 else reversed(list(contestants)):
             value = measure(contestants[name])
             print(f"\r\033[K{what}: {name} {value:.1f}", end="", file=sys.stderr, flush=True)
