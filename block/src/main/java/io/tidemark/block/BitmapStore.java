@@ -17,6 +17,11 @@ public interface BitmapStore {
   /// What the image holds now, in the order of its directory.
   List<Stored> stored();
 
+  /// Whether the image holds a bitmap of this name, consistent or not.
+  default boolean holds(String name) {
+    return stored().stream().anyMatch(bitmap -> bitmap.name().equals(name));
+  }
+
   /// Reads a consistent bitmap's contents; not while the bitmaps are claimed.
   DirtyBitmap load(String name) throws BlockException;
 

@@ -73,6 +73,13 @@ public final class DirtyBitmap {
     enabled = value;
   }
 
+  /// A write to the range begins: marks it if the bitmap records writes.
+  public void record(long offset, long length) {
+    if (enabled) {
+      set(offset, length);
+    }
+  }
+
   /// Marks every bit that the range touches.
   public void set(long offset, long length) {
     if (length > 0) {

@@ -7,7 +7,6 @@ import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.LongAdder;
-import java.util.function.BooleanSupplier;
 import org.jspecify.annotations.Nullable;
 
 /// The guest-facing root of a disk: it stays while what is beneath changes.
@@ -106,9 +105,7 @@ public final class Drive implements BlockNode {
       } catch (BlockException e) {
         into.limit(limit).position(position);
         if (!again(e, true)) {
-          while (into.hasRemaining()) {
-            into.put((byte) 0);
-          }
+          Zeroes.fill(into);
           return;
         }
       }
@@ -180,9 +177,7 @@ public final class Drive implements BlockNode {
   /// Marks a range in every bitmap that records.
   private void mark(long offset, long length) {
     for (DirtyBitmap bitmap : bitmaps) {
-      if (bitmap.enabled()) {
-        bitmap.set(offset, length);
-      }
+      bitmap.record(offset, length);
     }
   }
 
@@ -505,26 +500,9 @@ public final class Drive implements BlockNode {
   }
 
   private void awaitResume() throws BlockException {
-    awaitAtGate(() -> drains == 0 || closed);
+    Waiting.until(gate, () -> drains == 0 || closed);
     if (closed) {
       throw new TransportException(name + ": drive is closed");
-    }
-  }
-
-  /// Waits, uninterruptibly, until `condition` holds; it is asked with [#gate] held.
-  private void awaitAtGate(BooleanSupplier condition) {
-    boolean interrupted = false;
-    synchronized (gate) {
-      while (!condition.getAsBoolean()) {
-        try {
-          gate.wait();
-        } catch (InterruptedException _) {
-          interrupted = true;
-        }
-      }
-    }
-    if (interrupted) {
-      Thread.currentThread().interrupt();
     }
   }
 
@@ -536,7 +514,7 @@ public final class Drive implements BlockNode {
         flight.addAndGet(DRAINING);
       }
     }
-    awaitAtGate(() -> flight.get() == DRAINING);
+    Waiting.until(gate, () -> flight.get() == DRAINING);
     return new Drain();
   }
 

@@ -124,19 +124,7 @@ public final class FailurePolicy {
     if (first) {
       listener.failed(Outcome.HELD, noSpace);
     }
-    boolean interrupted = false;
-    synchronized (this) {
-      while (round == since && !ended) {
-        try {
-          wait();
-        } catch (InterruptedException _) {
-          interrupted = true;
-        }
-      }
-    }
-    if (interrupted) {
-      Thread.currentThread().interrupt();
-    }
+    Waiting.until(this, () -> round != since || ended);
     synchronized (this) {
       if (ended) {
         throw failure;

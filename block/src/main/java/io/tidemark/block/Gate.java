@@ -33,7 +33,7 @@ public final class Gate {
         return index; // whoever shuts the gate after this sees the count
       }
       inside[index].decrementAndGet();
-      waitForOpening();
+      Waiting.until(monitor, () -> !shut);
     }
   }
 
@@ -50,22 +50,6 @@ public final class Gate {
 
   public void leave(int ticket) {
     inside[ticket].decrementAndGet();
-  }
-
-  private void waitForOpening() {
-    boolean interrupted = false;
-    synchronized (monitor) {
-      while (shut) {
-        try {
-          monitor.wait();
-        } catch (InterruptedException _) {
-          interrupted = true; // a request is not given up in the middle
-        }
-      }
-    }
-    if (interrupted) {
-      Thread.currentThread().interrupt();
-    }
   }
 
   /// Holds new requests off and returns when none is inside. One thread at a time; it must [#open]

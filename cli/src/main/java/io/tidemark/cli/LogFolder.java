@@ -50,17 +50,9 @@ final class LogFolder {
     }
   }
 
-  /// Removes logs of images that are gone, on a thread of its own: it asks those images' storage,
-  /// which may hang.
+  /// Removes logs of images that are gone, beside the caller.
   static void tidy() {
-    present()
-        .ifPresent(folder ->
-            Thread.ofPlatform()
-                .daemon()
-                .name("tidy")
-                .start(() -> {
-                  int _ = StaleLogs.remove(folder);
-                }));
+    present().ifPresent(StaleLogs::removeBeside);
   }
 
   private static Optional<Path> place() {

@@ -140,9 +140,7 @@ final class ServedImage implements AutoCloseable {
   }
 
   private static boolean holds(Optional<BitmapStore> store, String name) {
-    return store.stream()
-        .flatMap(s -> s.stored().stream())
-        .anyMatch(stored -> stored.name().equals(name));
+    return store.filter(bitmaps -> bitmaps.holds(name)).isPresent();
   }
 
   private static boolean inconsistent(Optional<BitmapStore> store, String name) {

@@ -4,6 +4,7 @@ package io.tidemark.daemon;
 import io.tidemark.domain.Domains;
 import io.tidemark.domain.ErrorCode;
 import io.tidemark.domain.ErrorDomain;
+import io.tidemark.domain.Flags;
 import io.tidemark.domain.LibvirtException;
 import io.tidemark.rpc.CallTable;
 import io.tidemark.rpc.Calls;
@@ -79,19 +80,19 @@ final class HostCalls {
         .on(
             HostRemote.NODE_GET_MEMORY_STATS,
             (_, call) -> {
-              checkFlags(call.flags(), 0, ErrorDomain.NONE, "virHostMemGetStats");
+              Flags.check(call.flags(), 0, ErrorDomain.NONE, "virHostMemGetStats");
               return stats(host.memoryStats(call.cell()), call.nparams());
             })
         .on(
             HostRemote.NODE_GET_CPU_STATS,
             (_, call) -> {
-              checkFlags(call.flags(), 0, ErrorDomain.NONE, "virHostCPUGetStats");
+              Flags.check(call.flags(), 0, ErrorDomain.NONE, "virHostCPUGetStats");
               return stats(host.cpuStats(call.cpu()), call.nparams());
             })
         .on(
             HostRemote.NODE_GET_CPU_MAP,
             (_, call) -> {
-              checkFlags(call.flags(), 0, ErrorDomain.NONE, "virHostCPUGetMap");
+              Flags.check(call.flags(), 0, ErrorDomain.NONE, "virHostCPUGetMap");
               return cpuMap(call.needMap() != 0);
             });
   }
@@ -121,20 +122,10 @@ final class HostCalls {
     return new Replies.CpuMap(ByteBuffer.wrap(map), cpus, cpus);
   }
 
-  private static void checkFlags(int flags, int known, ErrorDomain domain, String function)
-      throws LibvirtException {
-    if ((flags & ~known) != 0) {
-      throw new LibvirtException(
-          ErrorCode.INVALID_ARG,
-          domain,
-          "unsupported flags (0x%x) in function %s".formatted(flags & ~known, function));
-    }
-  }
-
   private static void checkList(Procedure<?, ?> procedure, int flags, int known)
       throws LibvirtException {
     int number = procedure.row().number();
-    checkFlags(
+    Flags.check(
         flags,
         known,
         LIST_DOMAINS.getOrDefault(number, ErrorDomain.NONE),

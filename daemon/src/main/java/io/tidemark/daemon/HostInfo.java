@@ -48,7 +48,7 @@ record HostInfo(Path proc, Path nodes) {
       }
     }
     cpus = Math.max(1, cpus);
-    int nodes = nodeCount();
+    int nodes = cells();
     int sockets = Math.max(1, packages.size() / nodes);
     int threads = Math.max(1, siblings / cores);
     boolean whole = (long) nodes * sockets * cores * threads == cpus;
@@ -75,11 +75,6 @@ record HostInfo(Path proc, Path nodes) {
 
   long freeMemoryBytes() throws IOException {
     return kib(lines("meminfo"), "MemFree") << 10;
-  }
-
-  /// NUMA nodes, at least one.
-  int cells() throws IOException {
-    return nodeCount();
   }
 
   /// Of the cells `[start, end)`.
@@ -149,7 +144,8 @@ record HostInfo(Path proc, Path nodes) {
     return sum * 10_000_000;
   }
 
-  private int nodeCount() throws IOException {
+  /// NUMA nodes, at least one.
+  int cells() throws IOException {
     if (!Files.isDirectory(nodes)) {
       return 1;
     }

@@ -9,7 +9,7 @@ import java.io.IOException;
 import java.lang.System.Logger.Level;
 import java.util.ArrayList;
 import java.util.Comparator;
-import java.util.HashMap;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -87,10 +87,9 @@ public final class Domains {
   public void restore() throws LibvirtException {
     List<StateStore.Document> lives;
     try {
-      finishRenamings();
-      for (StateStore.Document document : context.state().all(StateStore.Kind.DEFINITION)) {
-        restoreDefinition(document);
-      }
+      Map<String, StoredDefinition> definitions = readDefinitions();
+      finishRenamings(definitions);
+      definitions.forEach(this::restoreDefinition);
       lives = context.state().all(StateStore.Kind.LIVE);
       List<Live> readable = new ArrayList<>();
       for (StateStore.Document document : lives) {
@@ -118,21 +117,32 @@ public final class Domains {
     }
   }
 
-  /// What a domain left under its old name when the daemon ended while it was renamed.
-  private void finishRenamings() throws IOException {
-    Map<String, StoredDefinition> all = new HashMap<>();
+  /// By their keys, in the store's order.
+  private Map<String, StoredDefinition> readDefinitions() throws IOException {
+    Map<String, StoredDefinition> definitions = new LinkedHashMap<>();
     for (StateStore.Document document : context.state().all(StateStore.Kind.DEFINITION)) {
       try {
-        all.put(document.key(), StoredDefinition.read(document.xml()));
-      } catch (LibvirtException _) {
-        // Safe because it is left alone, and said so, when it is restored.
+        definitions.put(document.key(), StoredDefinition.read(document.xml()));
+      } catch (LibvirtException e) {
+        leaveAlone(document.key(), e);
       }
     }
-    for (StoredDefinition stored : all.values()) {
+    return definitions;
+  }
+
+  private static void leaveAlone(String key, LibvirtException why) {
+    LOG.log(Level.ERROR, "definition of domain " + key + " is left alone", why);
+  }
+
+  /// Removes what a domain left under its old name when the daemon ended while it was renamed, also
+  /// from `all`.
+  private void finishRenamings(Map<String, StoredDefinition> all) throws IOException {
+    for (StoredDefinition stored : List.copyOf(all.values())) {
       String from = stored.renamedFrom().orElse("");
       StoredDefinition old = all.get(from);
       if (old != null && old.definition().uuid().equals(stored.definition().uuid())) {
         new Renaming(context.state(), from, stored.definition().name()).removeOld();
+        all.remove(from);
       }
     }
   }
@@ -141,14 +151,13 @@ public final class Domains {
     return new Restoration(domain.life(), context);
   }
 
-  private void restoreDefinition(StateStore.Document document) {
+  private void restoreDefinition(String key, StoredDefinition stored) {
     try {
-      StoredDefinition stored = StoredDefinition.read(document.xml());
       Definition definition = stored.definition();
       Domain domain = add(definition.name(), definition.uuid());
       restoration(domain).definition(stored);
     } catch (LibvirtException e) {
-      LOG.log(Level.ERROR, "definition of domain " + document.key() + " is left alone", e);
+      leaveAlone(key, e);
     }
   }
 

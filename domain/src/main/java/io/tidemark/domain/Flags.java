@@ -187,11 +187,17 @@ public final class Flags {
   ///
   /// @param function libvirt's name of the driver function: clients see it
   static void check(int flags, int allowed, String function) throws LibvirtException {
+    check(flags, allowed, ErrorDomain.HYPERVISOR, function);
+  }
+
+  /// As the other, for functions that libvirt has elsewhere.
+  public static void check(int flags, int allowed, ErrorDomain domain, String function)
+      throws LibvirtException {
     int unknown = flags & ~allowed;
     if (unknown != 0) {
       throw new LibvirtException(
           ErrorCode.INVALID_ARG,
-          ErrorDomain.HYPERVISOR,
+          domain,
           "unsupported flags (0x%x) in function %s".formatted(unknown, function));
     }
   }

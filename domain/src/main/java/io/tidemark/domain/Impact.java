@@ -13,6 +13,17 @@ record Impact(Optional<Session> live, Optional<Definition> config) {
   static final int LIVE = 1;
   static final int CONFIG = 2;
 
+  /// Refuses a question about both.
+  static void requireOne(int flags) throws LibvirtException {
+    Flags.exclusive(
+        flags,
+        LIVE,
+        "VIR_DOMAIN_AFFECT_LIVE",
+        CONFIG,
+        "VIR_DOMAIN_AFFECT_CONFIG",
+        ErrorDomain.DOMAIN);
+  }
+
   /// Neither bit given means the running domain, or the definition when it does not run.
   static Impact of(DomainLife domain, int flags) throws LibvirtException {
     Optional<Session> running = domain.runningSession();

@@ -27,20 +27,8 @@ public final class MetadataVerbs {
   /// @param type virDomainMetadataType
   /// @param uri of the element's namespace; only with an element
   public String metadata(int type, Optional<String> uri, int flags) throws LibvirtException {
-    if ((flags & ~(Impact.LIVE | Impact.CONFIG)) != 0) {
-      throw new LibvirtException(
-          ErrorCode.INVALID_ARG,
-          ErrorDomain.DOMAIN,
-          "unsupported flags (0x%x) in function virDomainObjGetMetadata"
-              .formatted(flags & ~(Impact.LIVE | Impact.CONFIG)));
-    }
-    Flags.exclusive(
-        flags,
-        Impact.LIVE,
-        "VIR_DOMAIN_AFFECT_LIVE",
-        Impact.CONFIG,
-        "VIR_DOMAIN_AFFECT_CONFIG",
-        ErrorDomain.DOMAIN);
+    Flags.check(flags, Impact.LIVE | Impact.CONFIG, ErrorDomain.DOMAIN, "virDomainObjGetMetadata");
+    Impact.requireOne(flags);
     checkType(type);
     return life.locked(() -> {
       Impact asked = Impact.of(life, flags);

@@ -19,20 +19,10 @@ public final class SizeVerbs {
     this.life = life;
   }
 
-  private static void onlyOne(int flags) throws LibvirtException {
-    Flags.exclusive(
-        flags,
-        Impact.LIVE,
-        "VIR_DOMAIN_AFFECT_LIVE",
-        Impact.CONFIG,
-        "VIR_DOMAIN_AFFECT_CONFIG",
-        ErrorDomain.DOMAIN);
-  }
-
   /// virDomainGetVcpusFlags.
   public int vcpus(int flags) throws LibvirtException {
     Flags.check(flags, Impact.LIVE | Impact.CONFIG | MAXIMUM | GUEST, "qemuDomainGetVcpusFlags");
-    onlyOne(flags);
+    Impact.requireOne(flags);
     return life.locked(() -> {
       if (Flags.has(flags, GUEST)) {
         throw life.runningSession().isPresent()

@@ -114,13 +114,7 @@ public final class TuneVerbs {
   /// @param disk empty: only the number of parameters is wanted
   public List<TypedParam> ioTune(Optional<String> disk, int flags) throws LibvirtException {
     Flags.check(flags, Impact.LIVE | Impact.CONFIG | STRING_OKAY, "qemuDomainGetBlockIoTune");
-    Flags.exclusive(
-        flags,
-        Impact.LIVE,
-        "VIR_DOMAIN_AFFECT_LIVE",
-        Impact.CONFIG,
-        "VIR_DOMAIN_AFFECT_CONFIG",
-        ErrorDomain.DOMAIN);
+    Impact.requireOne(flags);
     return life.locked(() -> {
       Impact impact = Impact.of(life, flags);
       if (disk.isEmpty()) {

@@ -232,7 +232,7 @@ final class DriveBitmaps {
   /// Takes a name out of the image, durably.
   void removeFromImage(String name) throws DriverException {
     try {
-      if (store.isPresent() && holds(store.get(), name)) {
+      if (store.isPresent() && store.get().holds(name)) {
         store.get().remove(name);
       }
     } catch (BlockException e) {
@@ -277,7 +277,7 @@ final class DriveBitmaps {
   void announceIn(BitmapStore next) {
     for (String name : removed) {
       try {
-        if (holds(next, name)) {
+        if (next.holds(name)) {
           next.remove(name);
         }
       } catch (BlockException e) {
@@ -287,7 +287,7 @@ final class DriveBitmaps {
     }
     for (DirtyBitmap bitmap : trustedBitmaps()) {
       try {
-        if (holds(next, bitmap.name())) {
+        if (next.holds(bitmap.name())) {
           next.remove(bitmap.name());
         }
         next.add(bitmap);
@@ -306,7 +306,7 @@ final class DriveBitmaps {
   void withdrawFrom(BitmapStore next) {
     for (DirtyBitmap bitmap : trustedBitmaps()) {
       try {
-        if (holds(next, bitmap.name())) {
+        if (next.holds(bitmap.name())) {
           next.remove(bitmap.name());
         }
       } catch (BlockException e) {
@@ -421,9 +421,5 @@ final class DriveBitmaps {
           drive.name(),
           e.getMessage());
     }
-  }
-
-  private static boolean holds(BitmapStore image, String name) {
-    return image.stored().stream().anyMatch(stored -> stored.name().equals(name));
   }
 }

@@ -29,15 +29,10 @@ public final class EmbeddedDriver implements DomainDriver {
     this.config = Objects.requireNonNull(config);
   }
 
-  /// Removes what killed processes left in the run dir of images that are gone since, on a thread
-  /// of its own: it asks those images' storage, which may hang. For the start of a daemon.
+  /// Removes what killed processes left in the run dir of images that are gone since, beside the
+  /// caller. For the start of a daemon.
   public void tidy() {
-    Thread.ofPlatform()
-        .daemon()
-        .name("tidy")
-        .start(() -> {
-          int _ = StaleLogs.remove(config.logDir());
-        });
+    StaleLogs.removeBeside(config.logDir());
   }
 
   @Override

@@ -111,27 +111,17 @@ final class FollowedBitmaps {
       DirtyBitmap known = bitmaps.get(name);
       if (known != null) {
         known.merge(bitmap);
-      } else if (!holds(image, name)
-          && beneath.stream().noneMatch(lower -> holds(lower, name))
+      } else if (!image.holds(name)
+          && beneath.stream().noneMatch(lower -> lower.holds(name))
           && bitmaps.size() < DriveBitmaps.MAX_BITMAPS) {
         bitmaps.put(name, bitmap);
       }
     }
   }
 
-  private static boolean holds(BitmapStore image, String name) {
-    return image.stored().stream().anyMatch(stored -> stored.name().equals(name));
-  }
-
   /// When nobody writes the image any more.
   void putBack(FormatNode image) throws BlockException {
-    long size = image.virtualSize(); // a job that was cut short may not have set it
-    image
-        .bitmapStore()
-        .orElseThrow()
-        .store(
-            bitmaps.values().stream()
-                .map(bitmap -> bitmap.size() == size ? bitmap : bitmap.resized(size))
-                .toList());
+    resize(image.virtualSize()); // a job that was cut short may not have set it
+    image.bitmapStore().orElseThrow().store(bitmaps.values());
   }
 }

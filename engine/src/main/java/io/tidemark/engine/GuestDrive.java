@@ -145,9 +145,7 @@ final class GuestDrive {
   }
 
   private static boolean holds(FormatNode image, String bitmap) {
-    return image.bitmapStore().stream()
-        .flatMap(store -> store.stored().stream())
-        .anyMatch(stored -> stored.name().equals(bitmap));
+    return image.bitmapStore().filter(store -> store.holds(bitmap)).isPresent();
   }
 
   /// Before the drive is re-pointed to `next`, by a mirror or for a snapshot.

@@ -61,9 +61,7 @@ public final class CommitJob extends LayerJob {
   @Override
   void writes(long offset, long length) {
     for (DirtyBitmap bitmap : options.baseBitmaps()) {
-      if (bitmap.enabled()) {
-        bitmap.set(offset, length);
-      }
+      bitmap.record(offset, length);
     }
   }
 

@@ -110,9 +110,7 @@ final class MirrorCopy {
   void touch(long offset, long length) {
     touched.set(offset, length);
     for (DirtyBitmap bitmap : targetBitmaps) {
-      if (bitmap.enabled()) {
-        bitmap.set(offset, length);
-      }
+      bitmap.record(offset, length);
     }
   }
 

@@ -3,6 +3,7 @@ package io.tidemark.nbd;
 
 import io.tidemark.block.BlockException;
 import io.tidemark.block.TransportException;
+import io.tidemark.block.Waiting;
 import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
@@ -105,18 +106,8 @@ final class ClientLink {
   /// The live connection; makes it anew, or waits for the caller who does.
   private ClientConnection connection() throws BlockException {
     synchronized (lock) {
-      boolean interrupted = false;
       long failedBefore = failedReconnects;
-      while (connecting && !closed) {
-        try {
-          lock.wait();
-        } catch (InterruptedException _) {
-          interrupted = true;
-        }
-      }
-      if (interrupted) {
-        Thread.currentThread().interrupt();
-      }
+      Waiting.until(lock, () -> !connecting || closed);
       if (closed) {
         throw new TransportException(uri + ": closed");
       }

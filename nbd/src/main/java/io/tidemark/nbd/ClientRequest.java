@@ -2,6 +2,7 @@
 package io.tidemark.nbd;
 
 import io.tidemark.block.BlockException;
+import io.tidemark.block.Waiting;
 import java.nio.ByteBuffer;
 import java.util.Arrays;
 import org.jspecify.annotations.Nullable;
@@ -71,19 +72,7 @@ final class ClientRequest {
 
   /// Waits for the end, uninterruptibly.
   void await() throws ConnectionLostException, BlockException {
-    boolean interrupted = false;
-    synchronized (this) {
-      while (!over) {
-        try {
-          wait();
-        } catch (InterruptedException _) {
-          interrupted = true;
-        }
-      }
-    }
-    if (interrupted) {
-      Thread.currentThread().interrupt();
-    }
+    Waiting.until(this, () -> over);
     if (lost != null) {
       throw lost;
     }

@@ -27,6 +27,17 @@ public final class StaleLogs {
 
   private StaleLogs() {}
 
+  /// As [#remove], on a thread of its own, which ends with the process: it asks the images'
+  /// storage, which may hang.
+  public static void removeBeside(Path runDir) {
+    Thread.ofPlatform()
+        .daemon()
+        .name("tidy")
+        .start(() -> {
+          int _ = remove(runDir);
+        });
+  }
+
   /// Removes them, and returns how many. Any thread of any process may call, at any time; it may
   /// take as long as the images' storage does.
   public static int remove(Path runDir) {
