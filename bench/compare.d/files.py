@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files to work on."""
+import mmap
 import os
 import pathlib
 import random
@@ -59,6 +60,12 @@ def copy_in_small_pages(source, target):
 def copy(source, target):
     subprocess.run(["cp", "--sparse=auto", "--reflink=never", source, target], check=True)
     return pathlib.Path(target)
+
+
+def touch_memory(mib):
+    """Uses that much memory and gives it back, for who comes next. Under a hypervisor that is told of free pages, pages that were
+    free for seconds are not there: new ones in the page cache then cost three times as much, now in one turn, now in another."""
+    mmap.mmap(-1, mib * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x8000).close()  # MAP_POPULATE
 
 
 def qemu_img(*words):

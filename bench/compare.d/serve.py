@@ -2,6 +2,7 @@
 """Rows P1 to P3: images over NBD, loaded by fio."""
 import contextlib
 import json
+import os
 import statistics
 import subprocess
 
@@ -108,8 +109,12 @@ def qcow2(setting):
 
 
 def _allocating(setting, names):
-    """Each write takes a new cluster: one pass over a new image, which is made and opened for each round."""
-    warmed, clusters = 16384, setting.mib(8192, 4096)
+    """Each write takes a new cluster: one pass over a new image, which is made and opened for each turn.
+
+    The first part of the disk warms the server up, because a JVM's first requests are slow: 16,384 writes that allocate. All
+    that is written stays in the page cache: less than where the kernel begins to write back, and it is forgotten before the
+    server ends (see servers.forget)."""
+    warmed, clusters = 16384, setting.mib(16384, 8192)
     workloads = {
         "4k, q1": ["--rw=write:60k", "--bs=4k", "--iodepth=1"],
         "4k, q16": ["--rw=write:60k", "--bs=4k", "--iodepth=16"],
@@ -121,20 +126,22 @@ def _allocating(setting, names):
     def one(words, options):
         def measure(name):
             files.qemu_img("create", "-q", "-f", "qcow2", *options, image, f"{(warmed + clusters) // 16}M")
-            with servers.serving(servers.command(name, setting.tidemark, path, image, "qcow2"), path):
-                # The first part of the disk: a JVM's first requests are slow. Little is written, or the kernel would
-                # hold up what is measured.
+            with servers.serving(servers.command(name, setting.tidemark, path, image, "qcow2"), path) as process:
                 fio(path, workloads["4k, q16"] + [f"--number_ios={warmed}"], warmed // 16)
+                files.touch_memory((clusters // 16) + 256)
                 count = clusters // (4 if words[0] == "--rw=randwrite" else 1)  # few clusters twice
                 figure = fio(path, [*words, f"--number_ios={count}", f"--offset={warmed // 16}m"], clusters // 16)[0]
+                servers.forget(process, image)
             image.unlink()
+            os.sync()  # whatever is left to be done for it, before the next turn
             return figure
         return measure
 
     text = ""
     for title, options in (("writes that allocate", []),
                            ("writes that allocate, subclusters", ["-o", "extended_l2=on,cluster_size=128k"])):
-        lines = [(workload, interleaved(setting, {name: name for name in names}, one(words, options), f"{title}, {workload}"))
+        lines = [(workload, interleaved(setting, {name: name for name in names}, one(words, options),
+                                        f"{title}, {workload}", warm_up=False))
                  for workload, words in workloads.items() if setting.wants(f"{title}, {workload}")]
         if lines:
             text += table(title, "requests per second", lines, True) + "\n"

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -79,6 +80,14 @@ def stop(process):
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def forget(process, image):
+    """Ends a server's work on an image that is thrown away. The process is stopped and the image emptied before it is closed: ext4
+    begins to write a file that was made anew when a process closes it (auto_da_alloc), and on a file system that discards, a
+    removal then frees the extents of 16,384 scattered clusters one by one: 12 to 18 seconds, which others' turns shared."""
+    process.send_signal(signal.SIGSTOP)
+    os.truncate(image, 0)
 
 
 def _forget_log(image):

@@ -8,7 +8,10 @@ import io.tidemark.block.CorruptImageException;
 import io.tidemark.block.FileTrace;
 import io.tidemark.block.ImageBusyException;
 import io.tidemark.block.TransportException;
+import io.tidemark.block.Zeroes;
 import java.io.IOException;
+import java.lang.System.Logger;
+import java.lang.System.Logger.Level;
 import java.lang.foreign.Arena;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
@@ -37,7 +40,12 @@ import org.jspecify.annotations.Nullable;
 /// grow, so the order of the halves is known. A record counts when its checksum holds and it
 /// carries its half's generation; the first that does not ends the half.
 ///
-/// Layout (little-endian), a page of header and then the halves:
+/// A half has one piece of [#PIECE_RECORDS] records to begin with. Where that is not enough between
+/// two flushes, both halves get further pieces, up to [#MOST_PIECES]: a full half costs its writer
+/// a sync of all data. A piece counts from when the header says so; a death before that leaves a
+/// file that is longer than it must be.
+///
+/// Layout (little-endian), a page of header, then in turns a piece of half 0 and one of half 1:
 ///
 /// | at | what |
 /// |---|---|
@@ -45,8 +53,9 @@ import org.jspecify.annotations.Nullable;
 /// | 8 | u32 CRC-32C of bytes 16 to 63 |
 /// | 16 | boot id, 16 bytes |
 /// | 32 | u64 device, u64 inode, u64 birth time in ns: the image's [Identity] |
-/// | 56 | u32 cluster bits, with 0x100 for extended L2 entries; u32 records in a half |
+/// | 56 | u32 cluster bits, with 0x100 for extended L2 entries; u32 records in a piece |
 /// | 128, 192 | u64 generation of each half, 0: empty |
+/// | 200 | u32 pieces of a half, 0: one |
 /// | 256 | u32 CRC-32C of bytes 260 to 4095; 260: what [FileTrace#encodeWay] puts, or zeroes |
 ///
 /// Record, 64 bytes: u64 generation, u32 kind (1: L1, 2: L2, 3: pool), u32 count, u64 index (L1
@@ -110,6 +119,8 @@ final class ChangeLog implements AutoCloseable {
     }
   }
 
+  private static final Logger LOG = System.getLogger(ChangeLog.class.getName());
+
   private static final long MAGIC = 0x32474f4c32514d54L; // "TMQ2LOG2"
   private static final long MAGIC_ANY = MAGIC & 0x00ff_ffff_ffff_ffffL; // whatever the version
   private static final int RECORD = 64;
@@ -119,12 +130,16 @@ final class ChangeLog implements AutoCloseable {
   private static final int WAY_CRC = 256;
   private static final int WAY = 260;
 
-  /// Records in a half: 512 KiB of them.
-  static final int HALF_RECORDS = 512 * 1024 / RECORD;
+  /// Records in a piece: 512 KiB of them.
+  static final int PIECE_RECORDS = 512 * 1024 / RECORD;
 
-  private static final int SIZE = HEADER + 2 * HALF_RECORDS * RECORD;
+  /// Pieces of a half at most: 4 MiB, for 4 GiB of clusters that got their places one by one.
+  static final int MOST_PIECES = 8;
+
+  private static final int PAIR = 2 * PIECE_RECORDS * RECORD; // a piece of each half
   private static final int MOST_BYTES = 16 << 20; // of a log of any version
   private static final int[] GENERATION_AT = {128, 192};
+  private static final int PIECES_AT = 200;
 
   /// File keys of the logs that this process writes.
   private static final Set<Object> OPEN = ConcurrentHashMap.newKeySet();
@@ -133,7 +148,9 @@ final class ChangeLog implements AutoCloseable {
   private final FileChannel channel;
   private final Object key;
   private final Arena arena;
-  private final ByteBuffer map;
+  private final ByteBuffer map; // the header
+  private final List<ByteBuffer> pairs = new ArrayList<>(); // pieces, those of both halves together
+  private boolean longest; // no further pieces
   private int half;
   private int used;
   private long generation = 1;
@@ -143,11 +160,19 @@ final class ChangeLog implements AutoCloseable {
     this.channel = channel;
     this.key = key;
     this.arena = Arena.ofShared();
-    this.map =
-        channel
-            .map(FileChannel.MapMode.READ_WRITE, 0, SIZE, arena)
-            .asByteBuffer()
-            .order(LITTLE_ENDIAN);
+    this.map = map(0, HEADER);
+    pairs.add(map(HEADER, PAIR));
+  }
+
+  private ByteBuffer map(long at, int bytes) throws IOException {
+    return channel
+        .map(FileChannel.MapMode.READ_WRITE, at, bytes, arena)
+        .asByteBuffer()
+        .order(LITTLE_ENDIAN);
+  }
+
+  private static int size(int pieces) {
+    return HEADER + pieces * PAIR;
   }
 
   /// Changes that a log at `path` holds for this image, oldest first; empty when there is no log,
@@ -162,7 +187,8 @@ final class ChangeLog implements AutoCloseable {
         return List.of();
       }
       if (Files.size(path) > MOST_BYTES) {
-        throw unusable(path, "it has " + Files.size(path) + " bytes, wanted " + SIZE);
+        throw unusable(
+            path, "it has " + Files.size(path) + " bytes, at most " + MOST_BYTES + " are read");
       }
       raw = ByteBuffer.wrap(Files.readAllBytes(path)).order(LITTLE_ENDIAN);
     } catch (CorruptImageException e) {
@@ -189,8 +215,20 @@ final class ChangeLog implements AutoCloseable {
               + (char) raw.get(7)
               + ", wanted 2 (the program that left it can bring it in)");
     }
-    if (raw.limit() != SIZE || raw.getInt(60) != HALF_RECORDS) {
-      throw unusable(path, "it has " + raw.limit() + " bytes, wanted " + SIZE);
+    int pieces = Math.max(raw.getInt(PIECES_AT), 1);
+    if (pieces > MOST_PIECES || raw.limit() < size(pieces) || raw.getInt(60) != PIECE_RECORDS) {
+      throw unusable(
+          path,
+          "it has "
+              + raw.limit()
+              + " bytes for "
+              + pieces
+              + " times "
+              + raw.getInt(60)
+              + " records in a half, wanted "
+              + size(Math.clamp(pieces, 1, MOST_PIECES))
+              + " for "
+              + PIECE_RECORDS);
     }
     if (raw.getInt(56) != shape(geometry)) {
       throw unusable(
@@ -205,8 +243,8 @@ final class ChangeLog implements AutoCloseable {
         Long.compareUnsigned(raw.getLong(GENERATION_AT[0]), raw.getLong(GENERATION_AT[1])) <= 0
             ? 0
             : 1;
-    readHalf(raw, first, changes);
-    readHalf(raw, 1 - first, changes);
+    readHalf(raw, first, pieces, changes);
+    readHalf(raw, 1 - first, pieces, changes);
     return changes;
   }
 
@@ -218,13 +256,18 @@ final class ChangeLog implements AutoCloseable {
             + "; to open the image without those writes, remove the log");
   }
 
-  private static void readHalf(ByteBuffer raw, int half, List<Change> into) {
+  /// Where a record of a half is among its pair of pieces.
+  private static int inPair(int half, int index) {
+    return (half * PIECE_RECORDS + index % PIECE_RECORDS) * RECORD;
+  }
+
+  private static void readHalf(ByteBuffer raw, int half, int pieces, List<Change> into) {
     long generation = raw.getLong(GENERATION_AT[half]);
     if (generation == 0) {
       return;
     }
-    for (int i = 0; i < HALF_RECORDS; i++) {
-      int at = HEADER + (half * HALF_RECORDS + i) * RECORD;
+    for (int i = 0; i < pieces * PIECE_RECORDS; i++) {
+      int at = size(i / PIECE_RECORDS) + inPair(half, i);
       if (raw.getLong(at) != generation
           || crc(raw, at, RECORD_CRC) != raw.getInt(at + RECORD_CRC)) {
         return;
@@ -304,8 +347,8 @@ final class ChangeLog implements AutoCloseable {
       lock(path, channel);
       // The old magic goes first: what follows is then no log, until the new one stands.
       writeAll(channel, 0, ByteBuffer.allocate(8));
-      writeAll(channel, 0, ByteBuffer.allocate(SIZE));
-      channel.truncate(SIZE);
+      takeSpace(channel, 0, size(1));
+      channel.truncate(size(1));
       var log = new ChangeLog(path, channel, key);
       beginning.of(log);
       return log;
@@ -397,6 +440,12 @@ final class ChangeLog implements AutoCloseable {
     }
   }
 
+  private static void takeSpace(FileChannel channel, int from, int end) throws IOException {
+    for (int at = from; at < end; at += Zeroes.BLOCK) {
+      writeAll(channel, at, Zeroes.of(Math.min(Zeroes.BLOCK, end - at)));
+    }
+  }
+
   private static void writeAll(FileChannel channel, long at, ByteBuffer bytes) throws IOException {
     while (bytes.hasRemaining()) {
       at += channel.write(bytes, at);
@@ -429,7 +478,7 @@ final class ChangeLog implements AutoCloseable {
     map.putLong(40, identity.inode());
     map.putLong(48, identity.birthNanos());
     map.putInt(56, shape(geometry));
-    map.putInt(60, HALF_RECORDS);
+    map.putInt(60, PIECE_RECORDS);
     map.putInt(8, crc(map, 16, 48));
     map.putLong(GENERATION_AT[0], generation);
     map.putLong(0, MAGIC);
@@ -441,23 +490,45 @@ final class ChangeLog implements AutoCloseable {
     return (int) crc.getValue();
   }
 
-  /// Records that the present half can still take.
-  int room() {
-    return HALF_RECORDS - used;
+  /// Whether the present half can take so many more records; it gets longer for them if it may.
+  boolean makeRoom(int records) {
+    while (used + records > pairs.size() * PIECE_RECORDS) {
+      if (longest || pairs.size() == MOST_PIECES || !lengthen()) {
+        return false;
+      }
+    }
+    return true;
   }
 
-  /// Adds a record; there is [#room].
+  /// Takes the space of one more pair of pieces, and only then uses it. Where there is none, the
+  /// log stays as it is.
+  private boolean lengthen() {
+    int end = size(pairs.size());
+    try {
+      takeSpace(channel, end, end + PAIR);
+      pairs.add(map(end, PAIR));
+      map.putInt(PIECES_AT, pairs.size());
+      return true;
+    } catch (IOException e) {
+      longest = true;
+      LOG.log(Level.INFO, path + ": the log of the image stays short: " + e.getMessage());
+      return false;
+    }
+  }
+
+  /// Adds a record; there is [room for it][#makeRoom].
   void append(Change change) {
-    int at = HEADER + (half * HALF_RECORDS + used) * RECORD;
-    map.putLong(at, generation);
-    map.putInt(at + 8, change.kind());
-    map.putInt(at + 12, change.count());
-    map.putLong(at + 16, change.index());
-    map.putLong(at + 24, change.old().entry());
-    map.putLong(at + 32, change.old().bitmap());
-    map.putLong(at + 40, change.fresh().entry());
-    map.putLong(at + 48, change.fresh().bitmap());
-    map.putInt(at + RECORD_CRC, crc(map, at, RECORD_CRC));
+    ByteBuffer pair = pairs.get(used / PIECE_RECORDS);
+    int at = inPair(half, used);
+    pair.putLong(at, generation);
+    pair.putInt(at + 8, change.kind());
+    pair.putInt(at + 12, change.count());
+    pair.putLong(at + 16, change.index());
+    pair.putLong(at + 24, change.old().entry());
+    pair.putLong(at + 32, change.old().bitmap());
+    pair.putLong(at + 40, change.fresh().entry());
+    pair.putLong(at + 48, change.fresh().bitmap());
+    pair.putInt(at + RECORD_CRC, crc(pair, at, RECORD_CRC));
     used++;
   }
 

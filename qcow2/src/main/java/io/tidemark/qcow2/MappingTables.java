@@ -143,7 +143,7 @@ final class MappingTables {
   private void logPool(long first, long count) {
     lock.lock();
     try {
-      if (log != null && log.room() > MAX_CHANGE) {
+      if (log != null && log.makeRoom(MAX_CHANGE + 1)) {
         log.append(ChangeLog.Change.pool(first, (int) count));
       }
     } finally {
@@ -404,7 +404,7 @@ final class MappingTables {
         if (table != null && tables.slots().get(i) != table) {
           continue; // dropped from the cache meanwhile
         }
-        full = log != null && log.room() < count;
+        full = log != null && !log.makeRoom(count);
         if (!full && table != null) {
           enter(table, guestCluster, count, fresh);
           return;
@@ -548,7 +548,7 @@ final class MappingTables {
     lock.lock();
     try {
       if (log != null) {
-        if (log.room() < 1) {
+        if (!log.makeRoom(1)) {
           allocator.giveBack(home);
           return null;
         }

@@ -62,6 +62,52 @@ class ChangeLogTest {
   }
 
   @Test
+  void bothHalvesGetLongerAndAreReadInOrder() throws Exception {
+    var expected = new java.util.ArrayList<ChangeLog.Change>();
+    try (ChangeLog log = ChangeLog.create(path(), IMAGE, EXTENDED)) {
+      int first = 0;
+      while (log.makeRoom(1)) {
+        var change = ChangeLog.Change.pool(first++, 1);
+        log.append(change);
+        expected.add(change);
+      }
+      assertThat(expected).hasSize(ChangeLog.MOST_PIECES * ChangeLog.PIECE_RECORDS);
+      int left = log.turn();
+      for (int i = 0; i <= ChangeLog.PIECE_RECORDS; i++) {
+        assertThat(log.makeRoom(1)).isTrue();
+        log.append(SECOND);
+        expected.add(SECOND);
+      }
+      assertThat(ChangeLog.read(path(), IMAGE, EXTENDED)).isEqualTo(expected);
+      log.reset(left);
+      int again = log.turn();
+      log.append(FIRST);
+      log.reset(again);
+      assertThat(ChangeLog.read(path(), IMAGE, EXTENDED)).containsExactly(FIRST);
+    }
+    ChangeLog.create(path(), IMAGE, EXTENDED).close();
+    assertThat(ChangeLog.read(path(), IMAGE, EXTENDED)).isEmpty();
+    assertThat(Files.size(path())).isEqualTo(4096 + (1 << 20));
+  }
+
+  @Test
+  void aPieceCountsOnceTheHeaderSaysSo() throws Exception {
+    try (ChangeLog log = ChangeLog.create(path(), IMAGE, EXTENDED)) {
+      log.append(FIRST);
+    }
+    patch(4096 + (1 << 20), ByteBuffer.wrap(new byte[300_000])); // died while it got longer
+    assertThat(ChangeLog.read(path(), IMAGE, EXTENDED)).containsExactly(FIRST);
+    patch(200, ByteBuffer.wrap(new byte[] {2}));
+    assertThatThrownBy(() -> ChangeLog.read(path(), IMAGE, EXTENDED))
+        .isInstanceOf(CorruptImageException.class)
+        .hasMessageContaining("it has 1352672 bytes for 2 times 8192 records");
+    patch(200, ByteBuffer.wrap(new byte[] {9}));
+    assertThatThrownBy(() -> ChangeLog.read(path(), IMAGE, EXTENDED))
+        .isInstanceOf(CorruptImageException.class)
+        .hasMessageContaining("for 9 times 8192 records");
+  }
+
+  @Test
   void refusesALogOfAnotherVersionAndOfOtherEntries() throws Exception {
     try (ChangeLog log = ChangeLog.create(path(), IMAGE, EXTENDED)) {
       log.append(FIRST);
