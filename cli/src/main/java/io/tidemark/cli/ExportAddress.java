@@ -8,29 +8,33 @@ import java.net.InetSocketAddress;
 import java.nio.file.Path;
 import java.util.Optional;
 import org.jspecify.annotations.Nullable;
-import picocli.CommandLine.Option;
 
 /// Where an NBD server is: `-k`, or `-b` and `-p`.
 final class ExportAddress {
-  @Option(
-      names = {"-k", "--socket"},
-      paramLabel = "PATH",
-      description = "A unix socket.")
-  @Nullable Path socket; // null: TCP
+  private @Nullable Path socket; // null: TCP
 
-  @Option(
-      names = {"-b", "--bind"},
-      paramLabel = "ADDRESS",
-      description =
-          "A TCP address; any but a loopback address only where TLS is required. Default:"
-              + " 127.0.0.1.")
-  @Nullable String bind; // null: the default
+  private @Nullable String bind; // null: the default
 
-  @Option(
-      names = {"-p", "--port"},
-      paramLabel = "PORT",
-      description = "TCP port; 0 takes a free one. Default: 10809.")
-  @Nullable Integer port; // null: the default
+  private @Nullable Integer port; // null: the default
+
+  void declare(DeclaredCommand command) {
+    command.option(Path.class, "PATH", "A unix socket.", v -> socket = v, "-k", "--socket");
+    command.option(
+        String.class,
+        "ADDRESS",
+        "A TCP address; any but a loopback address only where TLS is required. Default:"
+            + " 127.0.0.1.",
+        v -> bind = v,
+        "-b",
+        "--bind");
+    command.option(
+        Integer.class,
+        "PORT",
+        "TCP port; 0 takes a free one. Default: 10809.",
+        v -> port = v,
+        "-p",
+        "--port");
+  }
 
   void check() throws CommandException {
     if (socket != null && (bind != null || port != null)) {

@@ -11,48 +11,51 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine;
-import picocli.CommandLine.Option;
 
 /// `--fork`, `--pid-file` and the options of qemu-nbd that change nothing here.
 final class ExportProcess {
   /// Set for the server that `--fork` starts.
   private static final String FORKED = "tidemark.forked";
 
-  @Option(
-      names = "--fork",
-      description = "Goes on in the background, and returns once clients can connect.")
   boolean fork;
 
-  @Option(
-      names = "--pid-file",
-      paramLabel = "PATH",
-      description = "Writes the server's process id there, and removes the file at the end.")
-  @Nullable Path pidFile; // null: none
+  private @Nullable Path pidFile; // null: none
 
-  @Option(
-      names = {"-v", "--verbose"},
-      description = "Accepted as by qemu-nbd.")
-  boolean verbose;
+  private String cache = "writeback";
 
-  @Option(
-      names = "--cache",
-      paramLabel = "MODE",
-      description =
-          "writeback (the default): a client's FLUSH and FUA reach the disk; writethrough: every"
-              + " change does before it is answered; unsafe: only the end does. none and directsync:"
-              + " writeback and writethrough, past the page cache (O_DIRECT).")
-  String cache = "writeback";
-
-  @Option(
-      names = "--aio",
-      paramLabel = "MODE",
-      description =
-          "With --cache none or directsync, io_uring (the default; native is the same): a client's"
-              + " requests are at the disk together; threads: one after the other. By the page cache"
-              + " it makes no difference.")
-  String aio = "io_uring";
+  private String aio = "io_uring";
 
   private boolean wrotePid;
+
+  void declare(DeclaredCommand command) {
+    command.flag(
+        "Goes on in the background, and returns once clients can connect.",
+        v -> fork = v,
+        "--fork");
+    command.option(
+        Path.class,
+        "PATH",
+        "Writes the server's process id there, and removes the file at the end.",
+        v -> pidFile = v,
+        "--pid-file");
+    command.flag("Accepted as by qemu-nbd.", _ -> {}, "-v", "--verbose");
+    command.option(
+        String.class,
+        "MODE",
+        "writeback (the default): a client's FLUSH and FUA reach the disk; writethrough: every"
+            + " change does before it is answered; unsafe: only the end does. none and directsync:"
+            + " writeback and writethrough, past the page cache (O_DIRECT).",
+        v -> cache = v,
+        "--cache");
+    command.option(
+        String.class,
+        "MODE",
+        "With --cache none or directsync, io_uring (the default; native is the same): a client's"
+            + " requests are at the disk together; threads: one after the other. By the page cache"
+            + " it makes no difference.",
+        v -> aio = v,
+        "--aio");
+  }
 
   /// Tells whoever waits that clients can connect.
   void ready(PrintWriter out, String uri) throws IOException {

@@ -22,132 +22,151 @@ import java.util.Optional;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CountDownLatch;
 import org.jspecify.annotations.Nullable;
-import picocli.CommandLine.Command;
-import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
-import picocli.CommandLine.Option;
-import picocli.CommandLine.Parameters;
-import picocli.CommandLine.Spec;
 
 /// `tidemark export serve`: images over NBD, with qemu-nbd's options.
-@Command(
-    name = "serve",
-    description = {
-      "Offers images over NBD, in the foreground.",
-      "Prints 'ready' and the URI once it serves; stops cleanly on SIGTERM, or when the last client"
-          + " has left."
-    },
-    mixinStandardHelpOptions = true,
-    exitCodeOnInvalidInput = Tidemark.USAGE)
 final class ExportServe implements Callable<Integer> {
   /// Images of one server.
   static final int MAX_EXPORTS = 64;
 
-  @Spec CommandSpec spec = CommandSpec.create();
-  @Mixin ExportAddress address = new ExportAddress();
-  @Mixin ExportTls tls = new ExportTls();
-  @Mixin ExportProcess process = new ExportProcess();
+  private final CommandSpec spec;
+  private final ExportAddress address = new ExportAddress();
+  private final ExportTls tls = new ExportTls();
+  private final ExportProcess process = new ExportProcess();
 
-  @Option(
-      names = {"-L", "--list"},
-      description = "Serves nothing: lists what the server at that address offers, as qemu-nbd -L.")
-  boolean list;
-
-  @Option(
-      names = {"-x", "--export-name"},
-      paramLabel = "NAME",
-      description =
-          "Name of the export. Default: the empty name. Given once for each image where there are"
-              + " several.")
-  List<String> exportNames = new ArrayList<>();
-
-  @Option(
-      names = {"-D", "--description"},
-      paramLabel = "TEXT",
-      description = "Description of the export, for clients that ask.")
-  String description = "";
-
-  @Option(
-      names = {"-f", "--format"},
-      paramLabel = "FORMAT",
-      description = "raw or qcow2. Default: what the first bytes of the image show.")
-  @Nullable String format; // null: probed
-
-  @Option(names = "--image-opts", description = "IMAGE is a list of options: driver=qcow2,….")
-  boolean imageOptions;
-
-  @Option(
-      names = {"-r", "--read-only"},
-      description = "Refuses changes, and opens the image for reading only.")
-  boolean readOnly;
-
-  @Option(
-      names = {"-s", "--snapshot"},
-      description = "Keeps what clients write in a temporary file, and the image as it is.")
-  boolean temporary;
-
-  @Option(
-      names = {"-l", "--load-snapshot"},
-      paramLabel = "SNAPSHOT",
-      description =
-          "Offers an internal snapshot, read-only: snapshot.id=ID, snapshot.name=NAME, or either.")
-  @Nullable String snapshot; // null: the disk
-
-  @Option(
-      names = {"-o", "--offset"},
-      paramLabel = "BYTES",
-      description = "Offers the image from this offset on.")
-  @Nullable Long offset; // null: from its start
-
-  @Option(
-      names = "--size",
-      paramLabel = "BYTES",
-      description = "Offers so much of the image. Default: up to its end.")
-  @Nullable Long size; // null: up to its end
-
-  @Option(
-      names = {"-B", "--bitmap"},
-      paramLabel = "NAME",
-      description =
-          "Offers this bitmap of the image as qemu:dirty-bitmap:NAME. May be given several times.")
-  List<String> bitmaps = new ArrayList<>();
-
-  @Option(
-      names = {"-A", "--allocation-depth"},
-      description = "Offers qemu:allocation-depth: which image of the chain holds what.")
-  boolean allocationDepth;
-
-  @Option(
-      names = "--discard",
-      paramLabel = "ignore|unmap",
-      description = "What a client's discards do. Default: unmap.")
-  String discard = "unmap";
-
-  @Option(
-      names = "--detect-zeroes",
-      paramLabel = "off|on|unmap",
-      description = "Whether written zeroes become holes. Default: off.")
-  String detectZeroes = "off";
-
-  @Option(
-      names = {"-t", "--persistent"},
-      description = "Goes on when the last client has left.")
-  boolean persistent;
-
-  @Option(
-      names = {"-e", "--shared"},
-      paramLabel = "N",
-      description = "Clients at once; others wait. 0: no limit but the server's. Default: 1.")
-  int shared = 1;
-
-  @Parameters(
-      paramLabel = "IMAGE",
-      arity = "0..*",
-      description = "The image to offer: a file, json:{…}, or an NBD URI.")
-  List<String> images = new ArrayList<>();
-
+  private boolean list;
+  private List<String> exportNames = List.of();
+  private String description = "";
+  private @Nullable String format; // null: probed
+  private boolean imageOptions;
+  private boolean readOnly;
+  private boolean temporary;
+  private @Nullable String snapshot; // null: the disk
+  private @Nullable Long offset; // null: from its start
+  private @Nullable Long size; // null: up to its end
+  private List<String> bitmaps = List.of();
+  private boolean allocationDepth;
+  private String discard = "unmap";
+  private String detectZeroes = "off";
+  private boolean persistent;
+  private int shared = 1;
+  private List<String> images = List.of();
   private final CountDownLatch ended = new CountDownLatch(1);
   private final List<ServedImage> served = new ArrayList<>();
+
+  private ExportServe() {
+    var command =
+        new DeclaredCommand(
+            "serve",
+            this,
+            "Offers images over NBD, in the foreground.",
+            "Prints 'ready' and the URI once it serves; stops cleanly on SIGTERM, or when the last client"
+                + " has left.");
+    spec = command.spec();
+    address.declare(command);
+    tls.declare(command);
+    process.declare(command);
+    declare(command);
+  }
+
+  /// The command as picocli takes it.
+  static CommandSpec command() {
+    return new ExportServe().spec;
+  }
+
+  private void declare(DeclaredCommand command) {
+    command.flag(
+        "Serves nothing: lists what the server at that address offers, as qemu-nbd -L.",
+        v -> list = v,
+        "-L",
+        "--list");
+    command.options(
+        "NAME",
+        "Name of the export. Default: the empty name. Given once for each image where there are"
+            + " several.",
+        v -> exportNames = v,
+        "-x",
+        "--export-name");
+    command.option(
+        String.class,
+        "TEXT",
+        "Description of the export, for clients that ask.",
+        v -> description = v,
+        "-D",
+        "--description");
+    command.option(
+        String.class,
+        "FORMAT",
+        "raw or qcow2. Default: what the first bytes of the image show.",
+        v -> format = v,
+        "-f",
+        "--format");
+    command.flag(
+        "IMAGE is a list of options: driver=qcow2,….", v -> imageOptions = v, "--image-opts");
+    command.flag(
+        "Refuses changes, and opens the image for reading only.",
+        v -> readOnly = v,
+        "-r",
+        "--read-only");
+    command.flag(
+        "Keeps what clients write in a temporary file, and the image as it is.",
+        v -> temporary = v,
+        "-s",
+        "--snapshot");
+    command.option(
+        String.class,
+        "SNAPSHOT",
+        "Offers an internal snapshot, read-only: snapshot.id=ID, snapshot.name=NAME, or either.",
+        v -> snapshot = v,
+        "-l",
+        "--load-snapshot");
+    command.option(
+        Long.class,
+        "BYTES",
+        "Offers the image from this offset on.",
+        v -> offset = v,
+        "-o",
+        "--offset");
+    command.option(
+        Long.class,
+        "BYTES",
+        "Offers so much of the image. Default: up to its end.",
+        v -> size = v,
+        "--size");
+    command.options(
+        "NAME",
+        "Offers this bitmap of the image as qemu:dirty-bitmap:NAME. May be given several times.",
+        v -> bitmaps = v,
+        "-B",
+        "--bitmap");
+    command.flag(
+        "Offers qemu:allocation-depth: which image of the chain holds what.",
+        v -> allocationDepth = v,
+        "-A",
+        "--allocation-depth");
+    command.option(
+        String.class,
+        "ignore|unmap",
+        "What a client's discards do. Default: unmap.",
+        v -> discard = v,
+        "--discard");
+    command.option(
+        String.class,
+        "off|on|unmap",
+        "Whether written zeroes become holes. Default: off.",
+        v -> detectZeroes = v,
+        "--detect-zeroes");
+    command.flag(
+        "Goes on when the last client has left.", v -> persistent = v, "-t", "--persistent");
+    command.option(
+        Integer.class,
+        "N",
+        "Clients at once; others wait. 0: no limit but the server's. Default: 1.",
+        v -> shared = v,
+        "-e",
+        "--shared");
+    command.words("IMAGE", "The image to offer: a file, json:{…}, or an NBD URI.", v -> images = v);
+  }
 
   @Override
   public Integer call() throws Exception {

@@ -9,48 +9,58 @@ import java.io.IOException;
 import java.nio.file.Path;
 import java.util.Optional;
 import org.jspecify.annotations.Nullable;
-import picocli.CommandLine.Mixin;
-import picocli.CommandLine.Option;
 
 /// TLS of `export serve`: `--tls-certificates` as nbdkit has it, or `--object` and `--tls-creds` as
 /// qemu-nbd has them.
 final class ExportTls {
   static final NbdUri.Tls SYSTEM = new NbdUri.Tls(Optional.empty(), true, Optional.empty());
 
-  @Mixin TlsObjects objects = new TlsObjects();
+  private final TlsObjects objects = new TlsObjects();
 
-  @Option(
-      names = "--tls-certificates",
-      paramLabel = "FOLDER",
-      description =
-          "Speaks TLS with ca-cert.pem, server-cert.pem and server-key.pem of this folder.")
-  @Nullable Path certificates; // null: see tlsCreds
+  private @Nullable Path certificates; // null: see tlsCreds
 
-  @Option(
-      names = "--tls-creds",
-      paramLabel = "ID",
-      description = "Speaks TLS with the credentials that --object gave this id.")
-  @Nullable String tlsCreds; // null: no TLS
+  private @Nullable String tlsCreds; // null: no TLS
 
-  @Option(
-      names = "--tls",
-      paramLabel = "on|require",
-      description = "Whether clients may or must use TLS. Default: require.")
-  String mode = "require";
+  private String mode = "require";
 
-  @Option(
-      names = "--tls-verify-peer",
-      description = "Refuses clients without a certificate of the authority in ca-cert.pem.")
-  boolean verifyPeer;
+  private boolean verifyPeer;
 
-  @Option(
-      names = "--tls-hostname",
-      paramLabel = "NAME",
-      description = "With --list: whose certificate the server must show.")
-  @Nullable String hostname; // null: the address
+  private @Nullable String hostname; // null: the address
 
-  @Option(names = "--tls-authz", paramLabel = "ID", hidden = true)
-  @Nullable String authorization; // null: any certificate of the authority
+  private @Nullable String authorization; // null: any certificate of the authority
+
+  void declare(DeclaredCommand command) {
+    command.option(
+        Path.class,
+        "FOLDER",
+        "Speaks TLS with ca-cert.pem, server-cert.pem and server-key.pem of this folder.",
+        v -> certificates = v,
+        "--tls-certificates");
+    command.option(
+        String.class,
+        "ID",
+        "Speaks TLS with the credentials that --object gave this id.",
+        v -> tlsCreds = v,
+        "--tls-creds");
+    command.option(
+        String.class,
+        "on|require",
+        "Whether clients may or must use TLS. Default: require.",
+        v -> mode = v,
+        "--tls");
+    command.flag(
+        "Refuses clients without a certificate of the authority in ca-cert.pem.",
+        v -> verifyPeer = v,
+        "--tls-verify-peer");
+    command.option(
+        String.class,
+        "NAME",
+        "With --list: whose certificate the server must show.",
+        v -> hostname = v,
+        "--tls-hostname");
+    command.hidden("ID", v -> authorization = v, "--tls-authz");
+    command.options(TlsObjects.LABEL, TlsObjects.DESCRIPTION, v -> objects.objects = v, "--object");
+  }
 
   boolean required() {
     return (certificates != null || tlsCreds != null) && mode.equals("require");

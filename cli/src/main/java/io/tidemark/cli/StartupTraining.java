@@ -34,6 +34,7 @@ final class StartupTraining {
   ///   an empty folder, for images and sockets
   public static void main(String[] args) throws Exception {
     var training = new StartupTraining(Path.of(args[1]));
+    Tidemark.prepare(args[0].equals("serve") ? "export" : args[0]);
     switch (args[0]) {
       case "image" -> training.images();
       case "serve" -> training.export();

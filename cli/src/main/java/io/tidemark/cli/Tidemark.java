@@ -9,17 +9,17 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.io.PrintWriter;
 import java.io.UncheckedIOException;
+import java.net.StandardProtocolFamily;
+import java.nio.channels.ServerSocketChannel;
 import java.nio.file.FileSystemException;
 import java.util.List;
 import java.util.Objects;
 import java.util.Properties;
 import java.util.Set;
 import picocli.CommandLine;
-import picocli.CommandLine.Command;
 import picocli.CommandLine.IVersionProvider;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.ParameterException;
-import picocli.CommandLine.Spec;
 
 /// The `tidemark` command: finds the subcommand, and turns its outcome into text and exit code.
 ///
@@ -27,13 +27,6 @@ import picocli.CommandLine.Spec;
 /// `spec.commandLine().getOut()`, and throws: [CommandException] or an [IOException] (every
 /// `BlockException` is one) for what its user can act on; anything else is our own bug and is
 /// printed with its stack.
-@Command(
-    name = "tidemark",
-    description = "Copies, moves and backs up the disks of running virtual machines.",
-    mixinStandardHelpOptions = true,
-    versionProvider = Tidemark.Version.class,
-    synopsisSubcommandLabel = "COMMAND",
-    exitCodeOnInvalidInput = Tidemark.USAGE)
 public final class Tidemark implements Runnable {
   /// [ExitStatus#USAGE], for `exitCodeOnInvalidInput` of every command outside `image` (an
   /// annotation takes only a constant).
@@ -46,19 +39,23 @@ public final class Tidemark implements Runnable {
       Subcommands.of(
           Subcommand.of("daemon", DaemonCommand::new),
           Subcommand.of("completion", CompletionCommand::new),
-          new Subcommand("export", ExportCommand::new, ExportCommand.BENEATH),
+          new Subcommand("export", ExportCommand::command, ExportCommand.BENEATH),
           Subcommand.of("demo", DemoCommand::new),
           Subcommand.of("demo-guest", DemoGuestCommand::new),
           new Subcommand("image", ImageCommand::new, ImageCommand.BENEATH));
 
-  @Spec CommandSpec spec = CommandSpec.create();
+  private final CommandSpec spec =
+      new DeclaredCommand(
+              "tidemark", this, "Copies, moves and backs up the disks of running virtual machines.")
+          .withCommands()
+          .spec()
+          .versionProvider(new Version());
+
+  private Tidemark() {}
 
   /// Runs the command and ends the process with its code.
   public static void main(String[] args) {
-    if (args.length > 0 && SERVING.contains(args[0])) {
-      // While the options are read: it takes as long.
-      Thread.ofPlatform().daemon().name("bind").start(FileNode::bindSystemCalls);
-    }
+    prepare(args);
     int code =
         run(
             new PrintWriter(System.out, true, UTF_8),
@@ -70,6 +67,33 @@ public final class Tidemark implements Runnable {
       Runtime.getRuntime().halt(code);
     }
     System.exit(code);
+  }
+
+  /// Before [#run] in a process of its own: what can be done while the options are read.
+  static void prepare(String... args) {
+    // picocli looks for Groovy in every jar, and makes converters for types that no option here
+    // has.
+    System.setProperty("picocli.disable.closures", "true");
+    System.setProperty("picocli.converters.excludes", "java\\.(sql|time)\\..*");
+    if (args.length > 0 && SERVING.contains(args[0])) {
+      // While the options are read: each takes as long.
+      Thread.ofPlatform().daemon().name("bind").start(FileNode::bindSystemCalls);
+      if (!args[0].equals("image")) {
+        Thread.ofPlatform().daemon().name("load").start(Tidemark::loadSockets);
+      }
+    }
+  }
+
+  /// What a server needs of the JDK before it listens: logging, for which the JDK looks into every
+  /// jar, and sockets, for which it makes a source of random numbers. What goes wrong here goes
+  /// wrong again where it is needed.
+  private static void loadSockets() {
+    System.Logger log = System.getLogger(Tidemark.class.getName());
+    try {
+      ServerSocketChannel.open(StandardProtocolFamily.UNIX).close();
+    } catch (IOException e) {
+      log.log(System.Logger.Level.DEBUG, "no unix sockets", e);
+    }
   }
 
   /// Runs the command within this process.
@@ -98,7 +122,7 @@ public final class Tidemark implements Runnable {
 
   /// The command with what these words need of it; whole when there are none.
   static CommandLine commandFor(String... words) {
-    var command = new CommandLine(new Tidemark());
+    var command = new CommandLine(new Tidemark().spec);
     BENEATH.addTo(command, List.of(words));
     return command;
   }

@@ -16,12 +16,11 @@ import picocli.CommandLine.Option;
 /// `--object tls-creds-x509,…` of a command, QEMU's way to name TLS credentials, for `tls-creds=ID`
 /// in an image's options and for `--tls-creds ID`.
 final class TlsObjects {
-  @Option(
-      names = "--object",
-      paramLabel = "TYPE,id=ID,…",
-      description = {
-        "TLS credentials: tls-creds-x509,id=ID,dir=FOLDER,endpoint=server|client[,verify-peer=on|off]."
-      })
+  static final String LABEL = "TYPE,id=ID,…";
+  static final String DESCRIPTION =
+      "TLS credentials: tls-creds-x509,id=ID,dir=FOLDER,endpoint=server|client[,verify-peer=on|off].";
+
+  @Option(names = "--object", paramLabel = LABEL, description = DESCRIPTION)
   List<String> objects = new ArrayList<>();
 
   /// @param certificates folder of PEM files

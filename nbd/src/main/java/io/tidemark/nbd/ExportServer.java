@@ -288,16 +288,35 @@ public final class ExportServer implements AutoCloseable {
       }
       connections.add(connection);
       shakingHands.add(connection);
-      if (!timerRuns) {
-        timerRuns = true;
-        Thread.ofVirtual().name("nbd-handshake-timer").start(this::dropSlowHandshakes);
-      }
     }
     try {
       Thread.ofPlatform().name(name).daemon().start(connection);
+      startTimer();
     } catch (OutOfMemoryError e) { // no more threads
       connection.drop("no thread for it: " + e.getMessage());
       owner.left(connection);
+    }
+  }
+
+  /// A platform thread: the first virtual one takes the JVM longer than all else until a client is
+  /// greeted.
+  private void startTimer() {
+    synchronized (lock) {
+      if (timerRuns || shakingHands.isEmpty()) {
+        return;
+      }
+      timerRuns = true;
+    }
+    boolean started = false;
+    try {
+      Thread.ofPlatform().name("nbd-handshake-timer").daemon().start(this::dropSlowHandshakes);
+      started = true;
+    } finally {
+      if (!started) {
+        synchronized (lock) {
+          timerRuns = false;
+        }
+      }
     }
   }
 
