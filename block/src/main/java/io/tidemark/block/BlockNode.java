@@ -31,6 +31,13 @@ public interface BlockNode extends AutoCloseable {
   /// Fills `into` from its position to its limit.
   void read(long offset, ByteBuffer into) throws BlockException;
 
+  /// Offers bytes of a range, from its start on, where they lie in memory, piece after piece, until
+  /// the borrower leaves some of one or the next cannot be had so. Returns how many were taken; the
+  /// others are to be [#read].
+  default int lend(long offset, int length, Borrower borrower) {
+    return 0;
+  }
+
   /// Writes all remaining bytes of `from`, and consumes them.
   void write(long offset, ByteBuffer from) throws BlockException;
 

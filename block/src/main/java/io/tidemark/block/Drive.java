@@ -125,6 +125,25 @@ public final class Drive implements BlockNode {
     }
   }
 
+  /// What is limited, or would have to wait for a drain, is not lent.
+  @Override
+  public int lend(long offset, int length, Borrower borrower) {
+    if (throttle != null) {
+      return 0;
+    }
+    long start = System.nanoTime();
+    int taken = 0;
+    boolean held = flight.getAndIncrement() >= DRAINING || closed;
+    try {
+      taken = held ? 0 : root.lend(offset, length, borrower);
+    } finally {
+      leave();
+      count(taken == length, readOperations, readNanos, start);
+    }
+    readBytes.add(taken);
+    return taken;
+  }
+
   /// Makes no object while there is no filter.
   @Override
   public void write(long offset, ByteBuffer from) throws BlockException {

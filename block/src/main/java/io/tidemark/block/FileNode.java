@@ -64,6 +64,7 @@ public final class FileNode implements BlockNode {
   private volatile @Nullable LinuxFile extra;
 
   private final FileSpace space;
+  private volatile @Nullable HostMapping mapping; // null until something is lent
 
   private final Object flushing = new Object();
   private final AtomicLong flushesAsked = new AtomicLong();
@@ -253,6 +254,26 @@ public final class FileNode implements BlockNode {
       }
     } catch (IOException e) {
       throw HostErrors.of(place("read", offset), e);
+    }
+  }
+
+  /// What lies in the page cache.
+  @Override
+  public int lend(long offset, int length, Borrower borrower) {
+    boolean there = offset >= 0 && length >= 0 && offset <= size - length;
+    return there && direct == null ? mapping().lend(offset, length, borrower) : 0;
+  }
+
+  private HostMapping mapping() {
+    HostMapping made = mapping;
+    if (made != null) {
+      return made;
+    }
+    synchronized (this) {
+      if (mapping == null) {
+        mapping = new HostMapping(this::extra);
+      }
+      return Objects.requireNonNull(mapping);
     }
   }
 
@@ -586,11 +607,23 @@ public final class FileNode implements BlockNode {
         try {
           channel.close();
         } finally {
-          closeExtra();
+          try {
+            closeExtra();
+          } finally {
+            closeMapping();
+          }
         }
       }
     } catch (IOException e) {
       throw HostErrors.of(name + ": close", e);
+    }
+  }
+
+  /// Once no window can be made any more. Those that were made hold the locks.
+  private void closeMapping() {
+    HostMapping made = mapping;
+    if (made != null) {
+      made.close();
     }
   }
 

@@ -87,6 +87,11 @@ final class RawNode implements FormatNode {
   }
 
   @Override
+  public int lend(long offset, int length, Borrower borrower) {
+    return file.lend(offset, length, borrower);
+  }
+
+  @Override
   public void write(long offset, ByteBuffer from) throws BlockException {
     reach(offset, from.remaining());
     if (guessed && offset < ImageOpener.PROBE_BYTES) {

@@ -108,6 +108,11 @@ public final class ServedNode implements BlockNode {
   }
 
   @Override
+  public int lend(long offset, int length, Borrower borrower) {
+    return node.lend(offset, length, borrower);
+  }
+
+  @Override
   public void extents(long offset, long length, ExtentVisitor visitor) throws BlockException {
     node.extents(offset, length, visitor);
   }

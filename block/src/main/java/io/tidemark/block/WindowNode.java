@@ -82,6 +82,11 @@ public final class WindowNode implements BlockNode {
   }
 
   @Override
+  public int lend(long offset, int length, Borrower borrower) {
+    return whole.lend(place(offset, length), length, borrower);
+  }
+
+  @Override
   public void write(long offset, ByteBuffer from) throws BlockException {
     whole.write(place(offset, from.remaining()), from);
   }

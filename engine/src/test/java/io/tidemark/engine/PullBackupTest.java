@@ -136,7 +136,7 @@ class PullBackupTest {
       domain.startViewServer(server());
       domain.transaction(List.of(view("vda", "n2", Optional.empty())));
       domain.exportView(new ViewExportSpec("pull-vda", "vda", Optional.empty()));
-      try (var silent = new SlowReader(socket, "vda");
+      try (var silent = new SlowReader(socket, "vda", false);
           NbdClient reader = client("vda")) {
         for (int n = 0; n < 64; n++) {
           silent.ask(0, (int) SIZE);

@@ -20,7 +20,7 @@ import java.util.List;
 import java.util.Optional;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
-import org.junit.jupiter.params.provider.ValueSource;
+import org.junit.jupiter.params.provider.CsvSource;
 
 /// Replies that lie in a socket while the disk changes (rule 9). Half of the disk is asked for,
 /// more than a socket holds: so some replies are in the socket, one is under way, the others are to
@@ -53,26 +53,25 @@ class SlowReaderTest {
   /// A discarded cluster's place goes to another part of the disk while replies that were read from
   /// it wait: they never show what is written there then.
   @ParameterizedTest
-  @ValueSource(strings = {"qcow2", "raw"})
-  void aReplyNeverShowsWhatAReusedClusterHoldsForAnotherPlace(String format) throws Exception {
+  @CsvSource({"qcow2, false", "qcow2, true", "raw, false", "raw, true"})
+  void aReplyNeverShowsWhatAReusedClusterHoldsForAnotherPlace(String format, boolean chunked)
+      throws Exception {
     var rig = new Rig(dir);
     Path image = rig.create("a." + format, format);
     RunningDomain domain = rig.launch(drive("vda", node("n1", image, format)));
     try (NbdClient guest = rig.guest("vda");
-        var slow = new SlowReader(dir.resolve("run/guest/vm.sock"), "vda")) {
+        var slow = new SlowReader(dir.resolve("run/guest/vm.sock"), "vda", chunked)) {
       guest.write(0, filled(HALF, OLD));
       askForFirstHalf(slow);
+      assertThat(slow.take(PIECE)).as("read before the discard").containsOnly(OLD);
       guest.discard(0, HALF);
       guest.write(HALF, filled(HALF, NEW));
       guest.flush();
-      int old = 0;
-      for (int n = 0; n < TIMES * HALF / PIECE; n++) {
+      for (int n = 1; n < TIMES * HALF / PIECE; n++) {
         for (byte b : slow.take(PIECE)) {
           assertThat(b).as("a byte of reply %d", n).isIn(OLD, (byte) 0);
-          old += b == OLD ? 1 : 0;
         }
       }
-      assertThat(old).as("bytes read before the discard").isPositive();
     }
     domain.stop();
   }
@@ -80,8 +79,8 @@ class SlowReaderTest {
   /// A frozen view is read into buffers under the range's lock: what the guest writes later shows
   /// in no reply, sent or not.
   @ParameterizedTest
-  @ValueSource(strings = {"qcow2", "raw"})
-  void aFrozenViewNeverShowsALaterWrite(String format) throws Exception {
+  @CsvSource({"qcow2, false", "qcow2, true", "raw, false", "raw, true"})
+  void aFrozenViewNeverShowsALaterWrite(String format, boolean chunked) throws Exception {
     var rig = new Rig(dir);
     Path image = rig.create("a." + format, format);
     RunningDomain domain = rig.launch(drive("vda", node("n1", image, format)));
@@ -92,7 +91,7 @@ class SlowReaderTest {
       domain.startViewServer(new ViewServerSpec(new Address.Unix(socket), false));
       domain.transaction(List.of(new StartView("vda", "pull-vda", "n2", Optional.empty())));
       domain.exportView(new ViewExportSpec("pull-vda", "vda", Optional.empty()));
-      try (var slow = new SlowReader(socket, "vda")) {
+      try (var slow = new SlowReader(socket, "vda", chunked)) {
         askForFirstHalf(slow);
         for (int at = 0; at < HALF; at += PIECE / 2) {
           guest.write(at, filled(PIECE / 2, NEW));

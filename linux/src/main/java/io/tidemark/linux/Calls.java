@@ -41,6 +41,7 @@ final class Calls {
   private static final MemorySegment PWRITE = find("pwrite64");
   private static final MemorySegment SEND = find("send");
   private static final MemorySegment MUNMAP = find("munmap");
+  private static final MemorySegment MINCORE = find("mincore");
   private static final MemorySegment OPEN = find("open");
   private static final MemorySegment CLOSE = find("close");
   private static final MemorySegment FALLOCATE = find("fallocate");
@@ -54,6 +55,9 @@ final class Calls {
   private static final MemorySegment STATX = find("statx");
   private static final MemorySegment NAME_TO_HANDLE_AT = find("name_to_handle_at");
   private static final MemorySegment OPEN_BY_HANDLE_AT = find("open_by_handle_at");
+
+  /// Of [#resident]. Where pages are larger, addresses are refused, and nothing counts as resident.
+  static final int PAGE = 4096;
 
   private Calls() {}
 
@@ -270,6 +274,9 @@ final class Calls {
     static final MemorySegment SYSCALL = find("syscall");
     static final MemorySegment MMAP = find("mmap");
 
+    static final int PROT_READ = 1;
+    static final int MAP_SHARED = 0x01;
+
     // Spec: Linux include/uapi/asm-generic/unistd.h; the same on x86-64 and AArch64.
     static final int IO_URING_SETUP = 425;
     static final int IO_URING_ENTER = 426;
@@ -335,20 +342,40 @@ final class Calls {
 
   /// Returns the address, which is positive, or a negated error number.
   static long mmapShared(long length, int descriptor, long offset) {
+    return mmap(length, Seven.PROT_READ_WRITE, Seven.MAP_SHARED_POPULATE, descriptor, offset);
+  }
+
+  private static long mmap(long length, int protection, int flags, int descriptor, long offset) {
     try (Arena arena = Arena.ofConfined()) {
       MemorySegment state = arena.allocate(STATE);
       long result =
-          Seven.call(
-              Seven.MMAP,
-              state,
-              0,
-              length,
-              Seven.PROT_READ_WRITE,
-              Seven.MAP_SHARED_POPULATE,
-              descriptor,
-              offset,
-              0);
+          Seven.call(Seven.MMAP, state, 0, length, protection, flags, descriptor, offset, 0);
       return result == -1 ? -errno(state) : result;
+    } catch (Throwable t) {
+      throw impossible(t);
+    }
+  }
+
+  /// As [#mmapShared], to be read only; pages are brought in as they are looked at.
+  static long mmapRead(long length, int descriptor, long offset) {
+    return mmap(length, Seven.PROT_READ, Seven.MAP_SHARED, descriptor, offset);
+  }
+
+  /// Whether each of the pages from a page's address on is in memory.
+  static boolean resident(long address, long length) {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment state = arena.allocate(STATE);
+      int pages = (int) ((length + PAGE - 1) / PAGE);
+      MemorySegment found = arena.allocate(pages);
+      if ((int) call(MINCORE, state, address, length, found.address(), 0, 0) != 0) {
+        return false;
+      }
+      for (int i = 0; i < pages; i++) {
+        if ((found.get(JAVA_BYTE, i) & 1) == 0) {
+          return false;
+        }
+      }
+      return true;
     } catch (Throwable t) {
       throw impossible(t);
     }

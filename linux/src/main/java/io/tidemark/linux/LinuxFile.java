@@ -156,6 +156,15 @@ public final class LinuxFile implements AutoCloseable {
     return count;
   }
 
+  /// Maps a range of the file for system calls that take bytes from memory. It may pass the file's
+  /// end: calls that come there fail with EFAULT.
+  ///
+  /// @param offset a multiple of the page size
+  public FileMapping map(long offset, long length) throws LinuxException {
+    long address = whileOpen("mmap", fd -> require("mmap", Calls.mmapRead(length, fd, offset)));
+    return new FileMapping(address, length);
+  }
+
   /// What offsets, lengths and addresses of direct requests must be multiples of: a power of two.
   public int directAlignment() throws LinuxException {
     return whileOpen("statx", fd -> FileStatus.directAlignment(name, fd));

@@ -98,6 +98,11 @@ final class PollingSocket implements ByteChannel {
     return count > 0 || !from.hasRemaining() ? count : asleep(false, from);
   }
 
+  /// Sends what the socket takes now, of one buffer after the other; returns bytes.
+  long offer(ByteBuffer[] from) throws IOException {
+    return socket.write(from);
+  }
+
   private int asleep(boolean reading, ByteBuffer buffer) throws IOException {
     awake.threads.decrementAndGet();
     try {

@@ -32,7 +32,17 @@ final class ReplyFrames {
 
   /// Puts a chunk's head at a place of the output buffer that was left for it.
   void putChunk(int at, boolean done, int chunk, int payload) {
-    ByteBuffer out = stream.out();
+    putChunk(stream.out(), at, done, chunk, payload);
+  }
+
+  /// Puts the chunk that ends a reply, and holds nothing, into a buffer of its own, ready to be
+  /// sent.
+  void putEnd(ByteBuffer into) {
+    putChunk(into, 0, true, Wire.Chunk.NONE, 0);
+    into.position(0).limit(framing.chunkBytes());
+  }
+
+  private void putChunk(ByteBuffer out, int at, boolean done, int chunk, int payload) {
     int flags = done ? Wire.Chunk.FLAG_DONE : 0;
     boolean extended = framing == Framing.EXTENDED;
     out.putInt(at, extended ? Wire.Magic.EXTENDED_REPLY : Wire.Magic.STRUCTURED_REPLY);

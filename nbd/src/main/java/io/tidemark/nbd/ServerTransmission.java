@@ -3,7 +3,6 @@ package io.tidemark.nbd;
 
 import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
-import io.tidemark.block.Extent;
 import io.tidemark.block.Extents;
 import io.tidemark.block.ZeroMode;
 import java.io.IOException;
@@ -16,16 +15,13 @@ import org.jspecify.annotations.Nullable;
 ///
 /// Every request that is complete in the input buffer is executed before the replies are sent; so a
 /// deep queue costs two system calls a burst beside the disk's own, and a request waits for no
-/// hand-off. Bytes are read from the node straight into the output buffer behind the reply's
-/// header, and written to it straight out of the input buffer. No object is made for a request that
-/// succeeds, block status apart.
+/// hand-off. Payloads are written to the node straight out of the input buffer. No object is made
+/// for a request that succeeds, block status and reads of [ReadReplies#LEAST_LENT] bytes apart.
 ///
 /// A request is checked whole before anything is done for it. A write goes to the node when all of
 /// its payload is here, so a peer that dies in the middle changes nothing; only payloads that pass
 /// [BufferPool#LARGE] (or what the pool would lend) are written in pieces as they come, each ending
-/// at a multiple of [#PIECE_ALIGNMENT]. Reads larger than the output buffer are sent in pieces:
-/// chunks where replies are structured, else behind one header; when such a read fails behind its
-/// header the connection ends, because nothing else can tell the client.
+/// at a multiple of [#PIECE_ALIGNMENT]. How reads are answered: [ReadReplies].
 ///
 /// FLUSH covers writes completed on any connection because `BlockNode.flush` does: hence
 /// CAN_MULTI_CONN.
@@ -38,12 +34,6 @@ final class ServerTransmission {
   /// Guest offsets where a write that is applied in pieces is cut.
   static final int PIECE_ALIGNMENT = 64 << 10;
 
-  /// Reads from this length on ask for holes first: below, asking costs more than sending zeroes.
-  static final int HOLE_PROBE = 256 << 10;
-
-  /// Holes looked for in one read; what follows is sent as data.
-  private static final int MAX_PROBED = 64;
-
   private static final Logger LOG = System.getLogger(ServerTransmission.class.getName());
 
   private final PeerStream stream;
@@ -52,6 +42,7 @@ final class ServerTransmission {
   private final String peer;
   private final Framing framing;
   private final ReplyFrames frames;
+  private final ReadReplies reads;
   private final StatusReplies status;
   private @Nullable RequestPipeline pipeline; // null: each request runs on this thread
   private @Nullable PollingSocket polling; // null: a pipeline or TLS is at the socket
@@ -64,11 +55,6 @@ final class ServerTransmission {
   private long offset;
   private long length;
 
-  // Extents of a probed read: ends, and whether each is a hole.
-  private final long[] probedEnds = new long[MAX_PROBED];
-  private final boolean[] probedHoles = new boolean[MAX_PROBED];
-  private int probed;
-
   ServerTransmission(PeerStream stream, ServerHandshake.Opened opened, String peer) {
     this.stream = stream;
     this.opened = opened;
@@ -76,6 +62,7 @@ final class ServerTransmission {
     this.peer = peer;
     this.framing = opened.framing();
     this.frames = new ReplyFrames(stream, framing);
+    this.reads = new ReadReplies(stream, opened, frames, this::logFailure);
     this.status = new StatusReplies(stream, opened, frames);
   }
 
@@ -93,6 +80,7 @@ final class ServerTransmission {
       try (var socket =
           new PollingSocket(stream.socket(), PollingSocket.Awake.PROCESS, System::nanoTime)) {
         polling = socket;
+        reads.lendTo(socket);
         stream.through(socket);
         serve();
       }
@@ -171,7 +159,7 @@ final class ServerTransmission {
       quiesce();
     }
     switch (type) {
-      case Wire.Command.READ -> read();
+      case Wire.Command.READ -> reads.answer(offset, length, (flags & Wire.CommandFlag.DF) != 0);
       case Wire.Command.BLOCK_STATUS -> {
         status.wantAll();
         blockStatus();
@@ -379,191 +367,6 @@ final class ServerTransmission {
     }
     frames.done(type == Wire.Command.READ);
     return true;
-  }
-
-  // ---- reads
-
-  private void read() throws IOException {
-    if (length == 0) {
-      frames.done(type == Wire.Command.READ);
-    } else if (!framing.chunked()) {
-      readSimple();
-    } else if ((flags & Wire.CommandFlag.DF) != 0) {
-      readUnfragmented();
-    } else if (length >= HOLE_PROBE && probe()) {
-      readAroundHoles();
-    } else {
-      readChunks(offset, length, true);
-    }
-  }
-
-  private void readSimple() throws IOException {
-    int payload = (int) length;
-    if (!stream.reserve(Wire.Size.SIMPLE_REPLY + payload)) {
-      readBehindHeader(Wire.Size.SIMPLE_REPLY);
-      return;
-    }
-    ByteBuffer out = stream.out();
-    int at = out.position();
-    out.position(at + Wire.Size.SIMPLE_REPLY);
-    try {
-      readInto(offset, payload);
-    } catch (BlockException e) {
-      out.position(at);
-      replyFailure(e);
-      return;
-    }
-    frames.putSimple(at);
-  }
-
-  /// One data chunk, however long.
-  private void readUnfragmented() throws IOException {
-    int header = framing.chunkBytes() + Wire.Size.OFFSET;
-    if (stream.reserve(header + (int) length)) {
-      readChunks(offset, length, true);
-    } else {
-      readBehindHeader(header);
-    }
-  }
-
-  /// A payload larger than the output buffer behind one header. A failure of the first piece is
-  /// still answered; a later one ends the connection.
-  private void readBehindHeader(int header) throws IOException {
-    stream.reserve(BufferPool.MEDIUM);
-    ByteBuffer out = stream.out();
-    int at = out.position();
-    int first = (int) Math.min(length, out.remaining() - header);
-    out.position(at + header);
-    try {
-      readInto(offset, first);
-    } catch (BlockException e) {
-      out.position(at);
-      replyFailure(e);
-      return;
-    }
-    if (header == Wire.Size.SIMPLE_REPLY) {
-      frames.putSimple(at);
-    } else {
-      putDataHeader(at, offset, (int) length, true);
-    }
-    long done = first;
-    while (done < length) {
-      stream.flush();
-      int piece = (int) Math.min(length - done, out.capacity());
-      try {
-        readInto(offset + done, piece);
-      } catch (BlockException e) {
-        logFailure(e);
-        throw new NbdProtocolException("read failed behind its reply's header");
-      }
-      done += piece;
-    }
-  }
-
-  /// Data chunks for a part of the request, as many as the output buffer makes necessary. Returns
-  /// whether it went well; else the request was answered with an error.
-  private boolean readChunks(long from, long count, boolean last) throws IOException {
-    int header = framing.chunkBytes() + Wire.Size.OFFSET;
-    long at = from;
-    long end = from + count;
-    while (at < end) {
-      long wanted = end - at;
-      stream.reserve((int) Math.min(header + wanted, BufferPool.MEDIUM));
-      ByteBuffer out = stream.out();
-      int start = out.position();
-      int piece = (int) Math.min(wanted, out.remaining() - header);
-      out.position(start + header);
-      try {
-        readInto(at, piece);
-      } catch (BlockException e) {
-        out.position(start);
-        logFailure(e);
-        frames.errorAt(NbdErrno.of(e), at);
-        return false;
-      }
-      at += piece;
-      putDataHeader(start, at - piece, piece, last && at == end);
-    }
-    return true;
-  }
-
-  /// Reads bytes to the output buffer's position and moves it behind them.
-  private void readInto(long from, int count) throws BlockException {
-    ByteBuffer out = stream.out();
-    int end = out.position() + count;
-    out.limit(end);
-    try {
-      node.read(from, out);
-    } finally {
-      out.limit(out.capacity());
-    }
-    if (out.position() != end) {
-      throw new IllegalStateException(
-          node.name() + ": read left " + (end - out.position()) + " of " + count + " bytes");
-    }
-  }
-
-  private void putDataHeader(int at, long from, int count, boolean done) {
-    ByteBuffer out = stream.out();
-    frames.putChunk(at, done, Wire.Chunk.OFFSET_DATA, Wire.Size.OFFSET + count);
-    out.putLong(at + framing.chunkBytes(), from);
-  }
-
-  /// Looks for holes in the range; true when there is one worth a chunk of its own.
-  private boolean probe() {
-    probed = 0;
-    try {
-      Extents.walk(node, offset, length, (extent, _, _) -> note(extent));
-    } catch (BlockException e) {
-      return false; // the read itself will say
-    }
-    for (int i = 0; i < probed; i++) {
-      if (probedHoles[i]) {
-        return true;
-      }
-    }
-    return false;
-  }
-
-  private boolean note(Extent extent) {
-    boolean hole = (Allocation.flags(extent) & Wire.State.ZERO) != 0;
-    if (probed > 0 && probedHoles[probed - 1] == hole) {
-      probedEnds[probed - 1] = extent.end();
-      return true;
-    }
-    if (probed == MAX_PROBED) {
-      return false;
-    }
-    probedEnds[probed] = extent.end();
-    probedHoles[probed] = hole;
-    probed++;
-    return true;
-  }
-
-  private void readAroundHoles() throws IOException {
-    long at = offset;
-    long end = offset + length;
-    for (int i = 0; i < probed && at < end; i++) {
-      long to = Math.min(end, probedEnds[i]);
-      if (to <= at) {
-        continue;
-      }
-      if (!probedHoles[i]) {
-        if (!readChunks(at, to - at, false)) {
-          return;
-        }
-      } else {
-        stream.reserve(framing.chunkBytes() + Wire.Size.HOLE);
-        frames.appendChunk(false, Wire.Chunk.OFFSET_HOLE, Wire.Size.HOLE);
-        stream.out().putLong(at).putInt((int) (to - at));
-      }
-      at = to;
-    }
-    if (at < end && !readChunks(at, end - at, false)) {
-      return;
-    }
-    stream.reserve(framing.chunkBytes());
-    frames.appendChunk(true, Wire.Chunk.NONE, 0);
   }
 
   // ---- block status

@@ -3,6 +3,7 @@ package io.tidemark.qcow2;
 
 import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
+import io.tidemark.block.Borrower;
 import io.tidemark.block.Zeroes;
 import java.nio.ByteBuffer;
 import java.util.Optional;
@@ -65,6 +66,14 @@ final class Backing {
       }
     }
     Zeroes.fill(into);
+  }
+
+  /// See [BlockNode#lend].
+  int lend(long offset, int length, Borrower borrower) {
+    BlockNode attached = node;
+    return attached != null && offset <= attached.virtualSize() - length
+        ? attached.lend(offset, length, borrower)
+        : 0;
   }
 
   void close() throws BlockException {

@@ -2,6 +2,7 @@
 package io.tidemark.qcow2;
 
 import io.tidemark.block.BlockException;
+import io.tidemark.block.Borrower;
 import io.tidemark.block.CorruptImageException;
 import io.tidemark.block.Extent;
 import io.tidemark.block.ExtentVisitor;
@@ -44,6 +45,37 @@ final class GuestReads {
       into.limit(limit);
       offset += step;
     }
+  }
+
+  /// See [io.tidemark.block.BlockNode#lend]. The ticket keeps the clusters until the borrower is
+  /// done.
+  int lend(long offset, int length, Borrower borrower) {
+    int taken = 0;
+    try {
+      while (taken < length) {
+        long at = offset + taken;
+        long entry = tables.unit(at >>> geometry.unitBits());
+        int step = (int) run(entry, at, length - taken);
+        int lent = lendRun(entry, at, step, borrower);
+        taken += lent;
+        if (lent < step) {
+          break;
+        }
+      }
+    } catch (BlockException _) {
+      // Safe because the caller reads what was not taken, and hears of it then.
+    }
+    return taken;
+  }
+
+  private int lendRun(long entry, long offset, int length, Borrower borrower)
+      throws BlockException {
+    return switch (L2Entry.kind(entry)) {
+      case DATA ->
+          data.lend(checkedHost(entry, offset) + geometry.within(offset), length, borrower);
+      case UNALLOCATED -> backing.lend(offset, length, borrower);
+      case ZERO_PLAIN, ZERO_ALLOCATED, COMPRESSED -> 0;
+    };
   }
 
   /// Bytes from `offset` on that the same kind of entry answers for in one piece, at most `most`.

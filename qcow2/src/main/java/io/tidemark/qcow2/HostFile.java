@@ -3,6 +3,7 @@ package io.tidemark.qcow2;
 
 import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
+import io.tidemark.block.Borrower;
 import io.tidemark.block.CorruptImageException;
 import io.tidemark.block.FileNode;
 import io.tidemark.block.OutOfSpaceException;
@@ -76,6 +77,12 @@ final class HostFile {
       into.limit(limit);
     }
     Zeroes.fill(into);
+  }
+
+  /// See [BlockNode#lend].
+  int lend(long hostOffset, int bytes, Borrower borrower) {
+    long offset = hostOffset - bias;
+    return offset <= length - bytes ? node.lend(offset, bytes, borrower) : 0;
   }
 
   /// A new big-endian buffer with `bytes` bytes from `offset`.

@@ -5,6 +5,7 @@ import io.tidemark.block.BackingReference;
 import io.tidemark.block.BitmapStore;
 import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
+import io.tidemark.block.Borrower;
 import io.tidemark.block.CorruptImageException;
 import io.tidemark.block.CreateOptions;
 import io.tidemark.block.DirtyBitmap;
@@ -384,6 +385,21 @@ public final class Qcow2Image implements FormatNode {
     int ticket = inFlight.enter();
     try {
       now.reads.read(offset, into);
+    } finally {
+      inFlight.exit(ticket);
+      gate.leave(inside);
+    }
+  }
+
+  @Override
+  public int lend(long offset, int length, Borrower borrower) {
+    int inside = gate.tryEnter();
+    if (inside < 0) {
+      return 0;
+    }
+    int ticket = inFlight.enter();
+    try {
+      return now.reads.lend(offset, length, borrower);
     } finally {
       inFlight.exit(ticket);
       gate.leave(inside);
