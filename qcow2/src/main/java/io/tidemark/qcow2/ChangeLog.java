@@ -500,6 +500,12 @@ final class ChangeLog implements AutoCloseable {
     return true;
   }
 
+  /// Whether three quarters are used of what the present half can take.
+  boolean filling() {
+    int most = (longest ? pairs.size() : MOST_PIECES) * PIECE_RECORDS;
+    return used > most / 4 * 3;
+  }
+
   /// Takes the space of one more pair of pieces, and only then uses it. Where there is none, the
   /// log stays as it is.
   private boolean lengthen() {

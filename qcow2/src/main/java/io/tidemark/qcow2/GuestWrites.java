@@ -587,8 +587,12 @@ final class GuestWrites {
     return L2Slot.whole(zero ? L2Entry.ZERO : 0, geometry);
   }
 
-  /// Writes back when too much waits. Called without cluster locks.
+  /// Writes back when too much waits, and before that has it done beside. Called without cluster
+  /// locks.
   void relieve() throws BlockException {
+    if (tables.filling() && tables.logged()) {
+      writeBack.begin();
+    }
     if (tables.pressed()) {
       writeBack.run(true);
     }

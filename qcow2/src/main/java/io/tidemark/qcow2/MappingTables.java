@@ -87,6 +87,7 @@ final class MappingTables {
   private List<Freed> freed = new ArrayList<>();
   private int dirtyBytes;
   private volatile boolean dirty; // written under lock; whether anything waits for a write-back
+  private volatile boolean filling; // written under lock; whether a write-back should begin
 
   MappingTables(
       HostFile file,
@@ -437,6 +438,7 @@ final class MappingTables {
       dropped(old.entry(), run, slot.entry());
       done += run;
     }
+    filling = dirtyBytes > MAX_DIRTY_BYTES / 2 || (log != null && log.filling());
   }
 
   // Under lock.
@@ -589,6 +591,12 @@ final class MappingTables {
     }
   }
 
+  /// Whether a limit of what may wait is near: a write-back that begins now may spare writers the
+  /// wait for it.
+  boolean filling() {
+    return filling;
+  }
+
   /// Whether a change waits for a write-back to begin.
   boolean dirty() {
     return dirty;
@@ -614,6 +622,7 @@ final class MappingTables {
       freed = new ArrayList<>();
       dirtyBytes = 0;
       dirty = false;
+      filling = false;
       return batch;
     } finally {
       lock.unlock();

@@ -378,6 +378,7 @@ final class OpenImage {
 
   /// All metadata is in the file, and nothing is counted ahead.
   void settle() throws BlockException {
+    writeBack.quiesce();
     if (changed || (!readOnly && (tables.dirty() || lasting.inFlight().waiting()))) {
       writeBack.run(true); // all is durable
       writeBack.run(false); // clusters freed just now are given back
@@ -407,6 +408,7 @@ final class OpenImage {
 
   /// Lets go of the log, which stays where it is.
   void leaveLog() {
+    writeBack.quiesce();
     ChangeLog log = tables.log();
     if (log != null) {
       log.close();

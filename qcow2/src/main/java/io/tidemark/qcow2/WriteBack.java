@@ -32,7 +32,8 @@ import java.util.concurrent.locks.ReentrantLock;
 /// follow the next sync.
 ///
 /// One write-back runs at a time. Who asks while one runs gets the next one, shared by all who
-/// wait.
+/// wait. Where a limit of what may wait comes near, one is [begun][#begin] on a thread of its own:
+/// writers go on in the log's other half meanwhile.
 final class WriteBack {
   private static final Logger LOG = System.getLogger(WriteBack.class.getName());
 
@@ -49,6 +50,8 @@ final class WriteBack {
   private long written;
   private long durable;
   private boolean running;
+  private boolean beside; // a thread of our own is about to run one, or runs it
+  private boolean neverBeside; // one failed
   // Only the runner:
   private final List<MappingTables.Freed> unsynced = new ArrayList<>();
 
@@ -99,6 +102,62 @@ final class WriteBack {
       } finally {
         turn.unlock();
       }
+    }
+  }
+
+  /// Begins a [#run] with sync on a thread of its own, unless one that was begun so has not ended,
+  /// or one failed: the next flush says that.
+  void begin() {
+    turn.lock();
+    try {
+      if (beside || neverBeside) {
+        return;
+      }
+      beside = true;
+    } finally {
+      turn.unlock();
+    }
+    try {
+      Thread.ofPlatform().daemon().name("write-back " + file.name()).start(this::runBeside);
+    } catch (OutOfMemoryError e) { // no more threads: a writer does it at the limit
+      LOG.log(Level.WARNING, "{0}: write-back: {1}", file.name(), e.getMessage());
+      endBeside(false);
+    }
+  }
+
+  private void runBeside() {
+    boolean succeeded = false;
+    try {
+      run(true);
+      succeeded = true;
+    } catch (BlockException e) {
+      // Safe because every later flush fails by it.
+      LOG.log(Level.WARNING, "{0}: write-back: {1}", file.name(), e.getMessage());
+    } finally {
+      endBeside(succeeded);
+    }
+  }
+
+  private void endBeside(boolean succeeded) {
+    turn.lock();
+    try {
+      beside = false;
+      neverBeside = !succeeded;
+      done.signalAll();
+    } finally {
+      turn.unlock();
+    }
+  }
+
+  /// Waits for what [#begin] began. While no request runs, none begins.
+  void quiesce() {
+    turn.lock();
+    try {
+      while (beside) {
+        done.awaitUninterruptibly();
+      }
+    } finally {
+      turn.unlock();
     }
   }
 
