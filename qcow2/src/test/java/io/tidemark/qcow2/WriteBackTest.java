@@ -46,7 +46,7 @@ class WriteBackTest {
             (_, method, arguments) -> {
               if (method.getName().equals("flush")) {
                 flushing.add(Thread.currentThread());
-                if (Thread.currentThread() != writer) {
+                if (!Thread.currentThread().equals(writer)) {
                   begun.countDown();
                   goOn.await();
                 }
