@@ -12,7 +12,7 @@ import java.util.Optional;
 /// thread may call.
 final class BufferPool {
   /// What a connection holds, twice, until a request does not fit.
-  static final int TINY = 4 << 10;
+  static final int TINY = 512;
 
   static final int SMALL = 32 << 10;
 

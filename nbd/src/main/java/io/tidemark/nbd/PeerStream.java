@@ -88,13 +88,20 @@ final class PeerStream implements AutoCloseable {
   }
 
   private void grow(int bytes) {
-    Optional<ByteBuffer> lent = pool.lendPage(bytes);
+    Optional<ByteBuffer> lent = lend(bytes, in);
     if (lent.isPresent()) {
       ByteBuffer larger = lent.get();
       larger.put(in).flip();
       pool.giveBack(in);
       in = larger;
     }
+  }
+
+  /// A small one is lent even where the pool has no more: data does not go in tiny pieces.
+  private Optional<ByteBuffer> lend(int bytes, ByteBuffer now) {
+    Optional<ByteBuffer> lent = pool.lendPage(bytes);
+    boolean tiny = lent.isEmpty() && now.capacity() < BufferPool.SMALL;
+    return tiny ? Optional.of(pool.small()) : lent;
   }
 
   /// Blocks until at least `need` unread bytes are in the buffer; there must be [#room] for them.
@@ -158,7 +165,7 @@ final class PeerStream implements AutoCloseable {
     flush();
     if (out.capacity() < BufferPool.MEDIUM) {
       boolean small = out.capacity() < BufferPool.SMALL && bytes <= BufferPool.SMALL;
-      Optional<ByteBuffer> lent = pool.lendPage(small ? BufferPool.SMALL : BufferPool.MEDIUM);
+      Optional<ByteBuffer> lent = lend(small ? BufferPool.SMALL : BufferPool.MEDIUM, out);
       if (lent.isPresent()) {
         pool.giveBack(out);
         out = lent.get();

@@ -107,6 +107,24 @@ class ExportServerLoadTest {
   }
 
   @Test
+  void aConnectionGetsSmallBuffersWhereThePoolHasNoLargerOnes() throws IOException {
+    try (ServerSocketChannel listening = ServerSocketChannel.open(StandardProtocolFamily.UNIX)) {
+      listening.bind(UnixDomainSocketAddress.of(folder.resolve("small.sock")));
+      try (RawPeer peer = new RawPeer(folder.resolve("small.sock"));
+          SocketChannel accepted = listening.accept();
+          var stream = new PeerStream(accepted, new BufferPool(0))) {
+        peer.out.write(new byte[100]);
+        assertThat(stream.fill(100)).isTrue();
+        assertThat(stream.reserve(BufferPool.MEDIUM)).isFalse();
+        assertThat(stream.room(BufferPool.LARGE)).isFalse();
+        assertThat(stream.in().remaining()).isEqualTo(100);
+        assertThat(stream.in().capacity()).isEqualTo(BufferPool.SMALL);
+        assertThat(stream.out().capacity()).isEqualTo(BufferPool.SMALL);
+      }
+    }
+  }
+
+  @Test
   void survivesAPeerThatLeavesAfterEveryByteOfASession() throws IOException {
     byte[] session = session();
     for (int length = 0; length <= session.length; length += length < 250 ? 1 : 7) {
