@@ -111,9 +111,8 @@ def qcow2(setting):
 def _allocating(setting, names):
     """Each write takes a new cluster: one pass over a new image, which is made and opened for each turn.
 
-    The first part of the disk warms the server up, because a JVM's first requests are slow: 16,384 writes that allocate. All
-    that is written stays in the page cache: less than where the kernel begins to write back, and it is forgotten before the
-    server ends (see servers.forget)."""
+    The first part of the disk warms the server up, because a JVM's first requests are slow: 16,384 writes that allocate. What is
+    measured is less than where the kernel begins to write back. The image is emptied before the server ends (servers.forget)."""
     warmed, clusters = 16384, setting.mib(16384, 8192)
     workloads = {
         "4k, q1": ["--rw=write:60k", "--bs=4k", "--iodepth=1"],
