@@ -41,6 +41,12 @@ public interface BlockNode extends AutoCloseable {
   /// Writes all remaining bytes of `from`, and consumes them.
   void write(long offset, ByteBuffer from) throws BlockException;
 
+  /// Bytes in units of which a large write is best cut: a smaller part of one may cost this node as
+  /// much as all of it. A power of two.
+  default int writeUnit() {
+    return 1;
+  }
+
   /// Makes the range read as zeroes.
   void writeZeroes(long offset, long length, ZeroMode mode) throws BlockException;
 

@@ -272,6 +272,11 @@ public final class Drive implements BlockNode {
   }
 
   @Override
+  public int writeUnit() {
+    return root.writeUnit();
+  }
+
+  @Override
   public boolean queues() {
     return root.queues();
   }

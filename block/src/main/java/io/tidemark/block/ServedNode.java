@@ -62,6 +62,11 @@ public final class ServedNode implements BlockNode {
   }
 
   @Override
+  public int writeUnit() {
+    return node.writeUnit();
+  }
+
+  @Override
   public boolean queues() {
     return node.queues();
   }

@@ -92,6 +92,11 @@ public final class WindowNode implements BlockNode {
   }
 
   @Override
+  public int writeUnit() {
+    return whole.writeUnit();
+  }
+
+  @Override
   public boolean queues() {
     return whole.queues();
   }

@@ -20,8 +20,8 @@ import org.jspecify.annotations.Nullable;
 ///
 /// A request is checked whole before anything is done for it. A write goes to the node when all of
 /// its payload is here, so a peer that dies in the middle changes nothing; only payloads that pass
-/// [BufferPool#LARGE] (or what the pool would lend) are written in pieces as they come, each ending
-/// at a multiple of [#PIECE_ALIGNMENT]. How reads are answered: [ReadReplies].
+/// [#AT_ONCE] (or what the pool would lend) are written in pieces as they come, each ending at a
+/// multiple of [#PIECE_ALIGNMENT]. How reads are answered: [ReadReplies].
 ///
 /// FLUSH covers writes completed on any connection because `BlockNode.flush` does: hence
 /// CAN_MULTI_CONN.
@@ -30,6 +30,10 @@ import org.jspecify.annotations.Nullable;
 final class ServerTransmission {
   static final int MIN_BLOCK = 1;
   static final int PREFERRED_BLOCK = 4096;
+
+  /// Payloads up to this are written when all of them is here; larger ones as they come, so that
+  /// the disk takes one part while the client sends the next.
+  static final int AT_ONCE = 128 << 10;
 
   /// Guest offsets where a write that is applied in pieces is cut.
   static final int PIECE_ALIGNMENT = 64 << 10;
@@ -291,8 +295,8 @@ final class ServerTransmission {
       return true;
     }
     int whole = framing.requestBytes() + (int) length;
-    if (!stream.room(whole)) {
-      return writeInPieces();
+    if ((length > AT_ONCE && pipeline == null && fine()) || !stream.room(whole)) {
+      return writeAsItComes();
     }
     if (!stream.fill(whole)) {
       return false;
@@ -325,24 +329,23 @@ final class ServerTransmission {
     return true;
   }
 
-  /// A write larger than the buffer. After a failure the rest is passed over.
-  private boolean writeInPieces() throws IOException {
+  /// A large write, each part of it while the client sends the next. After a failure the rest is
+  /// passed over.
+  private boolean writeAsItComes() throws IOException {
     quiesce();
     stream.skip(framing.requestBytes());
-    stream.room(BufferPool.LARGE); // as far as the pool has one
+    boolean fine = fine();
+    stream.room(fine ? BufferPool.QUARTER : BufferPool.LARGE); // as far as the pool has one
     int most = stream.in().capacity();
     int alignment = most > 2 * PIECE_ALIGNMENT ? PIECE_ALIGNMENT : PREFERRED_BLOCK;
     long at = offset;
     long end = offset + length;
     while (at < end) {
-      int piece = (int) Math.min(end - at, most);
-      if (at + piece < end) {
-        piece -= (int) ((at + piece) % alignment);
-      }
-      if (!stream.fill(piece)) {
+      if (!stream.fill(cut(at, end, fine ? alignment : most, alignment))) {
         return false;
       }
       ByteBuffer in = stream.in();
+      int piece = cut(at, end, in.remaining(), alignment);
       int limit = in.limit();
       int pieceEnd = in.position() + piece;
       in.limit(pieceEnd);
@@ -367,6 +370,16 @@ final class ServerTransmission {
     }
     frames.done(type == Wire.Command.READ);
     return true;
+  }
+
+  /// Whether the node loses nothing when a write is cut at [#PIECE_ALIGNMENT].
+  private boolean fine() {
+    return node.writeUnit() <= PIECE_ALIGNMENT;
+  }
+
+  /// Bytes of the next piece: at most so many, and up to the end or a multiple of the alignment.
+  private static int cut(long at, long end, int most, int alignment) {
+    return end - at <= most ? (int) (end - at) : most - (int) ((at + most) % alignment);
   }
 
   // ---- block status

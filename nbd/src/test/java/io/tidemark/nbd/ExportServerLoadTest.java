@@ -199,6 +199,19 @@ class ExportServerLoadTest {
 
   @Test
   void appliesNothingOfAWriteWhosePeerDiesInThePayload() throws IOException {
+    byte[] half = new byte[64 << 10];
+    java.util.Arrays.fill(half, (byte) 9);
+    try (RawPeer peer = opened()) {
+      peer.request(Wire.Command.WRITE, 0, 1, 0, ServerTransmission.AT_ONCE, half);
+    }
+    until(() -> server.connections() == 0);
+
+    assertThat(node.copy(0, half.length)).containsOnly(0);
+  }
+
+  @Test
+  void appliesNothingOfAWriteThatTheNodeWantsWholeWhosePeerDiesInThePayload() throws IOException {
+    node.writeUnit = 256 << 10;
     byte[] half = new byte[512 << 10];
     java.util.Arrays.fill(half, (byte) 9);
     try (RawPeer peer = opened()) {
@@ -207,6 +220,23 @@ class ExportServerLoadTest {
     until(() -> server.connections() == 0);
 
     assertThat(node.copy(0, half.length)).containsOnly(0);
+  }
+
+  @Test
+  void appliesWholePartsOfALargeWriteWhosePeerDiesInThePayload() throws IOException {
+    int start = 1000;
+    byte[] half = new byte[300_000];
+    java.util.Arrays.fill(half, (byte) 9);
+    try (RawPeer peer = opened()) {
+      peer.request(Wire.Command.WRITE, 0, 1, start, 1 << 20, half);
+    }
+    until(() -> server.connections() == 0);
+
+    int part = ServerTransmission.PIECE_ALIGNMENT;
+    int written = (start + half.length) / part * part - start;
+    assertThat(node.copy(start, written)).containsOnly(9);
+    assertThat(node.copy(0, start)).containsOnly(0);
+    assertThat(node.copy(start + written, 1 << 20)).containsOnly(0);
   }
 
   @Test

@@ -25,6 +25,8 @@ final class MemoryNode implements BlockNode {
   final AtomicInteger reads = new AtomicInteger();
   final AtomicInteger waiting = new AtomicInteger();
 
+  volatile int writeUnit = 1;
+
   /// Thrown by every request while set.
   volatile @Nullable BlockException failure;
 
@@ -38,6 +40,11 @@ final class MemoryNode implements BlockNode {
   MemoryNode(int size, boolean readOnly) {
     this.bytes = new byte[size];
     this.readOnly = readOnly;
+  }
+
+  @Override
+  public int writeUnit() {
+    return writeUnit;
   }
 
   synchronized byte[] copy(int offset, int length) {

@@ -406,6 +406,13 @@ public final class Qcow2Image implements FormatNode {
     }
   }
 
+  /// What is allocated at once, and filled up from the backing image where a write leaves some of
+  /// it.
+  @Override
+  public int writeUnit() {
+    return now.geometry.unitSize();
+  }
+
   @Override
   public void write(long offset, ByteBuffer from) throws BlockException {
     checkRange(offset, from.remaining());
