@@ -45,15 +45,16 @@ final class ReadReplies {
   private final Framing framing;
   private final ReplyFrames frames;
   private final Consumer<BlockException> failed;
-  private @Nullable SocketBorrower borrower; // null: everything goes through the output buffer
+  private @Nullable PollingSocket direct; // null: everything goes through the output buffer
+  private @Nullable SocketBorrower borrower; // null until a chunk is large enough
 
   // The request at hand.
   private long offset;
   private long length;
 
-  // Extents of a probed read: ends, and whether each is a hole.
-  private final long[] probedEnds = new long[MAX_PROBED];
-  private final boolean[] probedHoles = new boolean[MAX_PROBED];
+  // Extents of a probed read: ends, and whether each is a hole. Empty until a read is probed.
+  private long[] probedEnds = {};
+  private boolean[] probedHoles = {};
   private int probed;
 
   /// @param failed hears of what the node throws
@@ -72,8 +73,16 @@ final class ReadReplies {
   /// From now on large chunks may go straight to the socket, which is where the stream ends.
   void lendTo(PollingSocket socket) {
     if (framing.chunked()) {
-      borrower = new SocketBorrower(stream, socket, frames);
+      direct = socket;
     }
+  }
+
+  /// Made when first wanted: an idle connection needs none. Null where chunks are not lent.
+  private @Nullable SocketBorrower borrower() {
+    if (borrower == null && direct != null) {
+      borrower = new SocketBorrower(stream, direct, frames);
+    }
+    return borrower;
   }
 
   /// Answers a request that was checked.
@@ -168,7 +177,7 @@ final class ReadReplies {
     long end = from + count;
     while (at < end) {
       long wanted = end - at;
-      SocketBorrower to = wanted >= LEAST_LENT ? borrower : null;
+      SocketBorrower to = wanted >= LEAST_LENT ? borrower() : null;
       long most = to == null ? wanted : Math.min(wanted, LENT_CHUNK);
       stream.reserve((int) Math.min(header + most, BufferPool.MEDIUM));
       int piece = (int) Math.min(most, stream.out().remaining() - header);
@@ -257,6 +266,10 @@ final class ReadReplies {
 
   /// Looks for holes in the range; true when there is one worth a chunk of its own.
   private boolean probe() {
+    if (probedEnds.length == 0) {
+      probedEnds = new long[MAX_PROBED];
+      probedHoles = new boolean[MAX_PROBED];
+    }
     probed = 0;
     try {
       Extents.walk(node, offset, length, (extent, _, _) -> note(extent));
