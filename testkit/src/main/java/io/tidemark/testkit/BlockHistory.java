@@ -17,14 +17,16 @@ import org.jspecify.annotations.Nullable;
 /// What many clients asked of one disk at the same time, and what they saw: held against the only
 /// thing that a disk promises of requests that overlap.
 ///
-/// **What is promised.** Each word of 8 bytes, at a multiple of 8, is a register of its own, and
-/// linearizable: each request takes effect on it at one moment between its sending and its answer.
-/// So requests that are under way together may be ordered in any way, another one for every word,
-/// but what was answered is seen by whatever is sent later, on any connection, until it is
-/// overwritten, and nothing that was seen to be overwritten comes back. Neither NBD nor a real disk
-/// promises more, such as whole requests at one moment.
+/// **What is promised.** Each half of a word of 8 bytes, at a multiple of 8, is a register of its
+/// own, and linearizable: each request takes effect on it at one moment between its sending and its
+/// answer. (Halves, because the kernel lets a read and a write of one page run together, and copies
+/// to and from payloads that begin 4 bytes beside a multiple of 8: whole words are seen torn.) So
+/// requests that are under way together may be ordered in any way, another one for every half, but
+/// what was answered is seen by whatever is sent later, on any connection, until it is overwritten,
+/// and nothing that was seen to be overwritten comes back. Neither NBD nor a real disk promises
+/// more, such as whole requests at one moment.
 ///
-/// **How it is checked.** For each word alone, along the time line, with every state that it may be
+/// **How it is checked.** For each half alone, along the time line, with every state that it may be
 /// in: its value, and which of the requests under way have taken effect already. At an answer those
 /// states stay in which its request has, or can now, take effect; none left is a failure. A trim
 /// leaves zeroes or what there was. A request that is never answered may take effect at any time or
@@ -216,7 +218,8 @@ public final class BlockHistory {
     int end = Math.min(firstWord + BLOCK_WORDS, initial.length);
     for (int word = firstWord; word < end; word++) {
       if (word == firstWord || !sameStory(word - 1, word, touching)) {
-        checkWord(word, touching);
+        checkHalf(word, Half.NUMBER, touching);
+        checkHalf(word, Half.PLACE, touching);
       }
     }
   }
@@ -249,14 +252,28 @@ public final class BlockHistory {
         : nextValue == value + 1 && nextValue != initial[next];
   }
 
-  /// A state that a word may be in.
+  /// What is a register of its own: who wrote the word, and where it belongs.
+  private enum Half {
+    NUMBER,
+    PLACE;
+
+    long of(long word) {
+      return this == NUMBER ? word >>> 32 : word & 0xffff_ffffL;
+    }
+
+    String told(long value) {
+      return value == 0 ? "zero" : (this == NUMBER ? "write " : "place ") + value;
+    }
+  }
+
+  /// A state that half a word may be in.
   ///
   /// @param done the requests under way that have taken effect, by their places
   private record State(long value, long done) {}
 
   private record Event(long time, Request request, boolean end) {}
 
-  private void checkWord(int word, List<Request> touching) {
+  private void checkHalf(int word, Half half, List<Request> touching) {
     var events = new ArrayList<Event>();
     for (Request request : touching) {
       boolean useless = request.kind == Kind.READ && request.ended == NEVER;
@@ -269,7 +286,7 @@ public final class BlockHistory {
     }
     events.sort(Comparator.comparingLong(Event::time));
     @Nullable Request[] places = new @Nullable Request[MAX_UNDER_WAY];
-    Set<State> states = Set.of(new State(initial[word], 0));
+    Set<State> states = Set.of(new State(half.of(initial[word]), 0));
     for (int i = 0; i < events.size(); i++) {
       Request request = events.get(i).request();
       if (!events.get(i).end()) {
@@ -283,9 +300,9 @@ public final class BlockHistory {
       }
       int place = Arrays.asList(places).indexOf(request);
       Set<State> before = states;
-      states = after(states, places, place, word);
+      states = after(states, places, place, word, half);
       if (states.isEmpty()) {
-        throw new AssertionError(story(word, request, before, events.subList(0, i + 1)));
+        throw new AssertionError(story(word, half, request, before, events.subList(0, i + 1)));
       }
       places[place] = null;
     }
@@ -293,13 +310,13 @@ public final class BlockHistory {
 
   /// The states in which the request at `place` has taken effect, without it.
   private static Set<State> after(
-      Set<State> states, @Nullable Request[] places, int place, int word) {
+      Set<State> states, @Nullable Request[] places, int place, int word, Half half) {
     long bit = 1L << place;
     var found = new HashSet<State>();
     var known = new HashSet<State>();
     var open = new ArrayList<State>();
     for (State state : states) {
-      add(withReads(state, places, word), known, open);
+      add(withReads(state, places, word, half), known, open);
     }
     while (!open.isEmpty()) {
       State state = open.removeLast();
@@ -316,8 +333,8 @@ public final class BlockHistory {
         if (request.kind == Kind.TRIM) {
           add(new State(state.value(), done), known, open);
         }
-        long value = request.kind == Kind.WRITE ? request.written(word) : 0;
-        add(withReads(new State(value, done), places, word), known, open);
+        long value = request.kind == Kind.WRITE ? half.of(request.written(word)) : 0;
+        add(withReads(new State(value, done), places, word, half), known, open);
       }
     }
     return found;
@@ -331,18 +348,21 @@ public final class BlockHistory {
 
   /// With every read done that saw this value. Safe because a read changes nothing: what can follow
   /// while it is not done can follow when it is.
-  private static State withReads(State state, @Nullable Request[] places, int word) {
+  private static State withReads(State state, @Nullable Request[] places, int word, Half half) {
     long done = state.done();
     for (int i = 0; i < places.length; i++) {
       Request request = places[i];
-      if (request != null && request.kind == Kind.READ && request.seen(word) == state.value()) {
+      if (request != null
+          && request.kind == Kind.READ
+          && half.of(request.seen(word)) == state.value()) {
         done |= 1L << i;
       }
     }
     return new State(state.value(), done);
   }
 
-  private static String story(int word, Request failed, Set<State> before, List<Event> events) {
+  private static String story(
+      int word, Half half, Request failed, Set<State> before, List<Event> events) {
     var text =
         new StringBuilder(
             "the word at 0x%x: no order explains %s".formatted((long) word * WORD, failed));
@@ -351,7 +371,7 @@ public final class BlockHistory {
     }
     text.append("; it may have held");
     before.stream()
-        .map(state -> told(state.value(), word))
+        .map(state -> half.told(state.value()))
         .distinct()
         .limit(10)
         .forEach(value -> text.append(' ').append(value));

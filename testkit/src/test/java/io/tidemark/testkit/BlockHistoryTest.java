@@ -71,6 +71,18 @@ class BlockHistoryTest {
   }
 
   @Test
+  void aReadBesideAWriteMaySeeHalfAWordOfItAndALaterOneMayNot() {
+    Request write = write();
+    byte[] torn = write.payload();
+    java.util.Arrays.fill(torn, 8, 12, (byte) 0);
+    read(torn);
+    holds();
+    write.answered();
+    read(torn);
+    fails("saw write 0; it may have held write 1");
+  }
+
+  @Test
   void whatWasOverwrittenDoesNotComeBack() {
     Request first = written();
     Request second = written();
