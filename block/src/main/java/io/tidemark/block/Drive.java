@@ -40,6 +40,9 @@ public final class Drive implements BlockNode {
   /// In [#flight]: the drive is being or is drained.
   private static final int DRAINING = 1 << 30;
 
+  /// Of [#writeUnit]: more than any request has.
+  private static final int UNCUT = 1 << 30;
+
   private final String name;
   private final RangeLock ranges = new RangeLock();
 
@@ -271,9 +274,10 @@ public final class Drive implements BlockNode {
     failures = policy;
   }
 
+  /// What is limited is not cut: each part would count.
   @Override
   public int writeUnit() {
-    return root.writeUnit();
+    return throttle == null ? root.writeUnit() : UNCUT;
   }
 
   @Override

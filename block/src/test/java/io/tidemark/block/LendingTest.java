@@ -88,7 +88,9 @@ class LendingTest {
       }
       drive.throttle(Optional.of(new Throttle(System::nanoTime)));
       assertThat(drive.lend(0, MOST, this::toPipe)).isZero();
+      assertThat(drive.writeUnit()).isGreaterThan(MIB);
       drive.throttle(Optional.empty());
+      assertThat(drive.writeUnit()).isEqualTo(1);
       assertThat(drive.lend(0, MOST, this::toPipe)).isEqualTo(MOST);
     }
   }

@@ -361,7 +361,8 @@ final class Calls {
     return mmap(length, Seven.PROT_READ, Seven.MAP_SHARED, descriptor, offset);
   }
 
-  /// Whether each of the pages from a page's address on is in memory.
+  /// Whether each of the pages from a page's address on is in memory. Of a file that is another's
+  /// and may not be written, the kernel says so of every page.
   static boolean resident(long address, long length) {
     try (Arena arena = Arena.ofConfined()) {
       MemorySegment state = arena.allocate(STATE);

@@ -38,7 +38,7 @@ final class ReadReplies {
   static final int LEAST_LENT = 64 << 10;
 
   /// Bytes of a chunk so sent.
-  private static final int LENT_CHUNK = 256 << 10;
+  private static final int LENT_CHUNK = 512 << 10;
 
   private final PeerStream stream;
   private final BlockNode node;
@@ -128,7 +128,7 @@ final class ReadReplies {
   private void readUnfragmented() throws IOException {
     int header = framing.chunkBytes() + Wire.Size.OFFSET;
     if (stream.reserve(header + (int) length)) {
-      readChunks(offset, length, true);
+      readChunk(offset, (int) length, true);
     } else {
       readBehindHeader(header);
     }

@@ -10,6 +10,9 @@ import java.nio.ByteBuffer;
 ///
 /// The call copies the bytes and never waits. Used by the connection's thread.
 final class SocketBorrower implements Borrower {
+  /// Pieces of a chunk that are shorter are better read into the output buffer, all together.
+  static final int LEAST_PIECE = 16 << 10;
+
   private final PeerStream stream;
   private final PollingSocket socket;
   private final ReplyFrames frames;
@@ -58,6 +61,9 @@ final class SocketBorrower implements Borrower {
   @Override
   public int take(ByteBuffer bytes) {
     int count = bytes.remaining();
+    if (count < LEAST_PIECE && count < left) {
+      return 0;
+    }
     boolean ends = last && count == left;
     if (ends) {
       frames.putEnd(ending.clear());

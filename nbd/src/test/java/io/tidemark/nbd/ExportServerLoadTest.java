@@ -17,7 +17,6 @@ import java.util.List;
 import java.util.Random;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicInteger;
-import java.util.function.BooleanSupplier;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -53,16 +52,6 @@ class ExportServerLoadTest {
 
   private RawPeer opened() throws IOException {
     return new RawPeer(socket).greeted().structured().contexts("vda", "base:allocation").go("vda");
-  }
-
-  private static void until(BooleanSupplier condition) {
-    long deadline = System.nanoTime() + Duration.ofSeconds(20).toNanos();
-    while (!condition.getAsBoolean()) {
-      if (System.nanoTime() > deadline) {
-        throw new AssertionError("did not come true within 20 s");
-      }
-      Thread.onSpinWait();
-    }
   }
 
   /// A whole session: handshake and one of each request.
@@ -132,7 +121,7 @@ class ExportServerLoadTest {
         peer.out.write(session, 0, length);
       }
     }
-    until(() -> server.connections() == 0);
+    Await.until(() -> server.connections() == 0);
     assertServing();
   }
 
@@ -159,7 +148,7 @@ class ExportServerLoadTest {
         // Dropped while we wrote: that is an outcome too.
       }
     }
-    until(() -> server.connections() == 0);
+    Await.until(() -> server.connections() == 0);
     assertServing();
   }
 
@@ -204,7 +193,7 @@ class ExportServerLoadTest {
     try (RawPeer peer = opened()) {
       peer.request(Wire.Command.WRITE, 0, 1, 0, ServerTransmission.AT_ONCE, half);
     }
-    until(() -> server.connections() == 0);
+    Await.until(() -> server.connections() == 0);
 
     assertThat(node.copy(0, half.length)).containsOnly(0);
   }
@@ -217,7 +206,7 @@ class ExportServerLoadTest {
     try (RawPeer peer = opened()) {
       peer.request(Wire.Command.WRITE, 0, 1, 0, 1 << 20, half);
     }
-    until(() -> server.connections() == 0);
+    Await.until(() -> server.connections() == 0);
 
     assertThat(node.copy(0, half.length)).containsOnly(0);
   }
@@ -230,7 +219,7 @@ class ExportServerLoadTest {
     try (RawPeer peer = opened()) {
       peer.request(Wire.Command.WRITE, 0, 1, start, 1 << 20, half);
     }
-    until(() -> server.connections() == 0);
+    Await.until(() -> server.connections() == 0);
 
     int part = ServerTransmission.PIECE_ALIGNMENT;
     int written = (start + half.length) / part * part - start;
@@ -262,7 +251,7 @@ class ExportServerLoadTest {
         peer.close();
       }
     }
-    until(() -> server.connections() == 0);
+    Await.until(() -> server.connections() == 0);
   }
 
   @Test
@@ -298,7 +287,7 @@ class ExportServerLoadTest {
       } while (sent == Wire.Size.REQUEST);
       assertServing();
     }
-    until(() -> server.connections() == 0);
+    Await.until(() -> server.connections() == 0);
   }
 
   @Test
@@ -307,9 +296,9 @@ class ExportServerLoadTest {
     try (RawPeer peer = opened()) {
       node.gate = gate;
       peer.request(Wire.Command.WRITE, 0, 42, 0, 4, new byte[] {1, 2, 3, 4});
-      until(() -> node.waiting.get() == 1);
+      Await.until(() -> node.waiting.get() == 1);
       Thread closing = Thread.ofVirtual().start(server::close);
-      until(() -> !socket.toFile().exists());
+      Await.until(() -> !socket.toFile().exists());
       assertThat(closing.isAlive()).isTrue();
       node.gate = null;
       gate.countDown();
@@ -330,7 +319,7 @@ class ExportServerLoadTest {
     try (RawPeer peer = opened()) {
       node.gate = gate;
       peer.request(Wire.Command.READ, 0, 1, 0, 4);
-      until(() -> node.waiting.get() == 1);
+      Await.until(() -> node.waiting.get() == 1);
 
       assertThat(server.removeExport("vda")).isFalse();
       server.close();
@@ -339,7 +328,7 @@ class ExportServerLoadTest {
       node.gate = null;
       gate.countDown();
     }
-    until(() -> server.connections() == 0);
+    Await.until(() -> server.connections() == 0);
   }
 
   @Test
@@ -368,7 +357,7 @@ class ExportServerLoadTest {
                 }
               }));
     }
-    until(() -> acknowledged.get() > 2000);
+    Await.until(() -> acknowledged.get() > 2000);
     server.close();
     for (Thread thread : threads) {
       thread.join();
@@ -397,7 +386,7 @@ class ExportServerLoadTest {
       lister.ask(Wire.Option.ABORT, new byte[0]);
       assertThat(lister.closedByServer()).isTrue();
     }
-    until(() -> server.connections() == 0);
+    Await.until(() -> server.connections() == 0);
     assertThat(left.getCount()).isEqualTo(1);
     try (RawPeer peer = opened()) {
       peer.request(Wire.Command.DISC, 0, 0, 0, 0);

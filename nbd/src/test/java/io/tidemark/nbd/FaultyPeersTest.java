@@ -13,7 +13,6 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
-import java.util.function.BooleanSupplier;
 import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -51,16 +50,6 @@ class FaultyPeersTest {
 
   private RawPeer opened() throws IOException {
     return new RawPeer(socket).greeted().structured().go("vda");
-  }
-
-  private static void until(BooleanSupplier condition) {
-    long deadline = System.nanoTime() + Duration.ofSeconds(30).toNanos();
-    while (!condition.getAsBoolean()) {
-      if (System.nanoTime() > deadline) {
-        throw new AssertionError("did not come true within 30 s");
-      }
-      Thread.onSpinWait();
-    }
   }
 
   private static long serverThreads() {
@@ -155,7 +144,7 @@ class FaultyPeersTest {
   @Seeds(4)
   void leaveNothingBehindAndDisturbNobody(long seed) throws Exception {
     try (Steady steady = new Steady()) {
-      until(() -> server.connections() == 1);
+      Await.until(() -> server.connections() == 1);
       int descriptors = Footprint.descriptors();
       long direct = Footprint.directBytes();
       var threads = new ArrayList<Thread>();
@@ -176,11 +165,11 @@ class FaultyPeersTest {
       for (Thread thread : threads) {
         thread.join();
       }
-      until(() -> server.connections() == 1 && serverThreads() == 1);
+      Await.until(() -> server.connections() == 1 && serverThreads() == 1);
 
       System.out.println("beside faulty peers: " + steady.figures());
       assertThat(steady.worstMillis()).isLessThan(5_000);
-      until(() -> Footprint.descriptors() <= descriptors);
+      Await.until(() -> Footprint.descriptors() <= descriptors);
       // Spare buffers stay in the pool, as many as were in use together.
       assertThat(Footprint.directBytes() - direct).isLessThanOrEqualTo(spare(5));
     }
@@ -208,7 +197,7 @@ class FaultyPeersTest {
         peer.close();
       }
     }
-    until(() -> server.connections() == 0 && serverThreads() == 0);
+    Await.until(() -> server.connections() == 0 && serverThreads() == 0);
     assertThat(Footprint.descriptors()).isLessThanOrEqualTo(descriptors);
   }
 
@@ -235,7 +224,7 @@ class FaultyPeersTest {
         assertThat(peer.closedByServer()).isTrue();
         peer.close();
       }
-      until(() -> impatient.connections() == 1);
+      Await.until(() -> impatient.connections() == 1);
       assertThat(silent.read(0, 4096, 0)).hasSize(4096);
       silent.close();
     }

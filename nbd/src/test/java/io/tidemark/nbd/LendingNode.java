@@ -16,6 +16,7 @@ final class LendingNode implements ReadOnlyNode {
   private final ByteBuffer bytes;
   private final int piece;
   final AtomicLong lent = new AtomicLong();
+  final AtomicLong read = new AtomicLong();
   volatile long lendsTo = Long.MAX_VALUE;
   volatile long readsTo = Long.MAX_VALUE;
 
@@ -47,6 +48,7 @@ final class LendingNode implements ReadOnlyNode {
       throw new TransportException("disk: bad block");
     }
     into.put(bytes.slice((int) offset, length));
+    read.addAndGet(length);
   }
 
   @Override

@@ -83,7 +83,32 @@ class LentReadsTest {
     assertThat(node.lent.get() > 0).as("whether anything was lent").isEqualTo(framing.chunked());
   }
 
-  /// The client reads nothing until it has asked for more than the socket holds.
+  @ParameterizedTest
+  @ValueSource(ints = {64 * KIB, 300 * KIB, 516 * KIB, 2048 * KIB})
+  void whatMayNotBeFragmentedComesInOneChunk(int length) throws IOException {
+    serve(SIZE);
+    try (RawPeer peer = peer(Framing.STRUCTURED)) {
+      peer.request(Wire.Command.READ, Wire.CommandFlag.DF, 1, 77, length);
+      RawPeer.Reply reply = peer.next(0);
+      assertThat(reply.chunk()).isEqualTo(Wire.Chunk.OFFSET_DATA);
+      assertThat(reply.done()).isTrue();
+      assertThat(Arrays.copyOfRange(reply.payload(), 8, reply.payload().length))
+          .isEqualTo(wanted(77, length));
+    }
+  }
+
+  /// Many small pieces would each cost a system call, and wake the client.
+  @Test
+  void smallPiecesAreReadIntoTheBuffer() throws IOException {
+    LendingNode node = serve(SocketBorrower.LEAST_PIECE - 1);
+    try (RawPeer peer = peer(Framing.STRUCTURED)) {
+      assertThat(peer.read(0, 1 << 20, 0)).isEqualTo(wanted(0, 1 << 20));
+    }
+    assertThat(node.lent).hasValue(0);
+  }
+
+  /// The client reads nothing until it has asked for more than the socket holds, and the server has
+  /// found that out.
   @ParameterizedTest
   @ValueSource(ints = {64 * KIB, 256 * KIB, 1024 * KIB})
   void aCrowdedSocketGetsEveryByteOnce(int length) throws IOException {
@@ -93,6 +118,7 @@ class LentReadsTest {
       for (int i = 0; i < count; i++) {
         peer.request(Wire.Command.READ, 0, i, (long) i * length, length);
       }
+      Await.until(() -> node.read.get() > 0);
       for (int i = 0; i < count; i++) {
         byte[] got = new byte[length];
         RawPeer.Reply reply;
@@ -140,7 +166,7 @@ class LentReadsTest {
       names = {"STRUCTURED", "EXTENDED"})
   void aFailureBehindTheHeaderIsToldAndTheConnectionGoesOn(Framing framing) throws IOException {
     LendingNode node = serve(SIZE);
-    int bad = 300_000; // in the second chunk
+    int bad = 600_000; // in the second chunk
     node.lendsTo = bad;
     node.readsTo = bad;
     try (RawPeer peer = peer(framing)) {
@@ -152,10 +178,10 @@ class LentReadsTest {
       assertThat(replies)
           .extracting(RawPeer.Reply::chunk)
           .containsExactly(Wire.Chunk.OFFSET_DATA, Wire.Chunk.OFFSET_DATA, Wire.Chunk.ERROR_OFFSET);
-      assertThat(replies.getFirst().payload()).endsWith(wanted(0, 256 * KIB));
-      int known = bad - 256 * KIB;
+      assertThat(replies.getFirst().payload()).endsWith(wanted(0, 512 * KIB));
+      int known = bad - 512 * KIB;
       assertThat(Arrays.copyOfRange(replies.get(1).payload(), 8, 8 + known))
-          .isEqualTo(wanted(256 * KIB, known));
+          .isEqualTo(wanted(512 * KIB, known));
       RawPeer.Reply error = replies.getLast();
       assertThat(error.error()).isEqualTo(NbdErrno.EIO.number());
       assertThat(error.data().getLong(error.payload().length - 8)).isEqualTo(bad);
