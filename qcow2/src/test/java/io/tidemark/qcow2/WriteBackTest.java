@@ -35,10 +35,9 @@ class WriteBackTest {
   private final List<Thread> flushing = new CopyOnWriteArrayList<>();
   private final CountDownLatch begun = new CountDownLatch(1);
   private final CountDownLatch goOn = new CountDownLatch(1);
-  private final Thread writer = Thread.currentThread();
 
   /// The file, whose flushes by other threads than the writer wait.
-  private BlockNode holdingFlushes(CrashingFile file) {
+  private BlockNode holdingFlushes(CrashingFile file, Thread writer) {
     return (BlockNode)
         Proxy.newProxyInstance(
             getClass().getClassLoader(),
@@ -60,7 +59,7 @@ class WriteBackTest {
   }
 
   private Qcow2Image open(CrashingFile file) throws BlockException {
-    BlockNode node = holdingFlushes(file);
+    BlockNode node = holdingFlushes(file, Thread.currentThread());
     Qcow2Image.create(
         node,
         new CreateOptions(
@@ -90,7 +89,7 @@ class WriteBackTest {
     write(image, 0, FILLING + 1);
     assertThat(begun.await(30, TimeUnit.SECONDS)).isTrue();
     write(image, FILLING + 1, CLUSTERS); // while the file syncs, into the other half
-    assertThat(flushing).hasSize(1).doesNotContain(writer);
+    assertThat(flushing).hasSize(1).doesNotContain(Thread.currentThread());
     goOn.countDown();
     image.close(); // waits for it
     try (var again =
