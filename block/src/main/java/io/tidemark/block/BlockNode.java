@@ -41,6 +41,9 @@ public interface BlockNode extends AutoCloseable {
   /// Writes all remaining bytes of `from`, and consumes them.
   void write(long offset, ByteBuffer from) throws BlockException;
 
+  /// Of [#writeUnit]: more than any request has.
+  int UNCUT = 1 << 30;
+
   /// Bytes in units of which a large write is best cut: a smaller part of one may cost this node as
   /// much as all of it. A power of two.
   default int writeUnit() {

@@ -40,9 +40,6 @@ public final class Drive implements BlockNode {
   /// In [#flight]: the drive is being or is drained.
   private static final int DRAINING = 1 << 30;
 
-  /// Of [#writeUnit]: more than any request has.
-  private static final int UNCUT = 1 << 30;
-
   private final String name;
   private final RangeLock ranges = new RangeLock();
 

@@ -291,6 +291,12 @@ public final class FileNode implements BlockNode {
     }
   }
 
+  /// Past the page cache each part would wait for the disk.
+  @Override
+  public int writeUnit() {
+    return direct == null ? 1 : UNCUT;
+  }
+
   @Override
   public boolean queues() {
     return direct != null && access == HostAccess.DIRECT_QUEUED;

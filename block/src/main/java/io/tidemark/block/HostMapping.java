@@ -19,7 +19,7 @@ final class HostMapping implements AutoCloseable {
   /// Bytes of a window; a power of two.
   static final int WINDOW = 1 << 30;
 
-  /// Windows, and so TiB / 1024 of the file; what lies behind them is not lent.
+  /// Windows at most, for 4 TiB of a file; what lies behind is not lent.
   private static final int MAX_WINDOWS = 4096;
 
   interface Opener {
@@ -61,21 +61,25 @@ final class HostMapping implements AutoCloseable {
   }
 
   private @Nullable FileMapping window(int number) {
-    @Nullable FileMapping[] known = windows;
-    FileMapping window = number < known.length ? known[number] : null;
+    FileMapping window = known(number);
     return window != null || refused ? window : map(number);
   }
 
-  private synchronized @Nullable FileMapping map(int number) {
+  private @Nullable FileMapping known(int number) {
     @Nullable FileMapping[] known = windows;
-    if (refused || (number < known.length && known[number] != null)) {
-      return number < known.length ? known[number] : null;
+    return number < known.length ? known[number] : null;
+  }
+
+  private synchronized @Nullable FileMapping map(int number) {
+    FileMapping window = known(number);
+    if (window != null || refused) {
+      return window; // another thread was here meanwhile
     }
     try {
       FileMapping made = file.open().map((long) number * WINDOW, WINDOW);
-      known = Arrays.copyOf(known, Math.max(known.length, number + 1));
-      known[number] = made;
-      windows = known;
+      @Nullable FileMapping[] more = Arrays.copyOf(windows, Math.max(windows.length, number + 1));
+      more[number] = made;
+      windows = more;
       return made;
     } catch (IOException _) {
       // Safe because whoever is lent nothing reads instead.

@@ -102,6 +102,11 @@ final class RawNode implements FormatNode {
   }
 
   @Override
+  public int writeUnit() {
+    return file.writeUnit();
+  }
+
+  @Override
   public boolean queues() {
     return file.queues();
   }

@@ -177,6 +177,7 @@ class LendingTest {
     OpenOptions direct = OpenOptions.readWrite().with(HostAccess.DIRECT);
     try (FileNode node = FileNode.open(path, direct)) {
       assertThat(node.lend(0, 4096, this::toPipe)).isZero();
+      assertThat(node.writeUnit()).isGreaterThan(MIB);
     }
   }
 }

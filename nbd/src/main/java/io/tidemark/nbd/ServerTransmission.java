@@ -295,7 +295,7 @@ final class ServerTransmission {
       return true;
     }
     int whole = framing.requestBytes() + (int) length;
-    if ((length > AT_ONCE && pipeline == null && fine()) || !stream.room(whole)) {
+    if ((length > AT_ONCE && fine()) || !stream.room(whole)) {
       return writeAsItComes();
     }
     if (!stream.fill(whole)) {

@@ -410,7 +410,7 @@ public final class Qcow2Image implements FormatNode {
   /// it.
   @Override
   public int writeUnit() {
-    return now.geometry.unitSize();
+    return Math.max(now.geometry.unitSize(), now.file.node().writeUnit());
   }
 
   @Override
