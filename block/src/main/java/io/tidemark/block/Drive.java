@@ -5,7 +5,6 @@ import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
-import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.LongAdder;
 import org.jspecify.annotations.Nullable;
 
@@ -28,8 +27,8 @@ import org.jspecify.annotations.Nullable;
 /// - Reads take no range: a read beside an overlapping change may see old bytes, new ones or both,
 ///   as on a real disk.
 ///
-/// The one cost of a drain on the way of a request is one atomic add before and one after it. New
-/// requests see the drain's bit in the sum and step back.
+/// Who is in flight and who waits is [Flight]'s; what becomes of a request that failed is
+/// [FailedRequests]'s.
 public final class Drive implements BlockNode {
   /// While open no guest request runs; new ones wait. Drains nest, also those of several threads.
   public interface Drained extends AutoCloseable {
@@ -37,30 +36,22 @@ public final class Drive implements BlockNode {
     void close();
   }
 
-  /// In [#flight]: the drive is being or is drained.
-  private static final int DRAINING = 1 << 30;
-
   private final String name;
+  private final Flight flight;
+  private final FailedRequests failed;
   private final RangeLock ranges = new RangeLock();
 
-  /// Guest requests in flight, plus [#DRAINING]. A request that finds the bit takes its count back
-  /// and waits, so the count may rise for moments while drained, and nothing runs by that.
-  private final AtomicInteger flight = new AtomicInteger();
+  /// Held while `filters` or `bitmaps` is replaced, so that none is lost. Innermost.
+  private final Object following = new Object();
 
-  private final Object gate = new Object();
-  private int drains; // guarded by gate
-  private volatile boolean closed; // written under gate
-
-  // Replaced while drained only, so that a request in flight sees one state from start to end.
+  // Replaced while drained only (a bitmap may go at any time), so that a request in flight sees one
+  // state from start to end.
   private volatile BlockNode root;
   private volatile WriteFilter[] filters = {};
   private volatile DirtyBitmap[] bitmaps = {};
 
   // Null while the guest is not limited.
   private volatile @Nullable Throttle throttle;
-
-  // Null where the guest is told of each failure.
-  private volatile @Nullable FailurePolicy failures;
 
   private final LongAdder readOperations = new LongAdder();
   private final LongAdder readBytes = new LongAdder();
@@ -70,11 +61,12 @@ public final class Drive implements BlockNode {
   private final LongAdder writeNanos = new LongAdder();
   private final LongAdder flushOperations = new LongAdder();
   private final LongAdder flushNanos = new LongAdder();
-  private final LongAdder errors = new LongAdder();
 
   public Drive(String name, BlockNode root) {
     this.name = name;
     this.root = root;
+    this.flight = new Flight(name);
+    this.failed = new FailedRequests(flight);
   }
 
   @Override
@@ -94,33 +86,32 @@ public final class Drive implements BlockNode {
 
   @Override
   public void read(long offset, ByteBuffer into) throws BlockException {
-    int position = into.position();
-    int limit = into.limit();
-    admit(false, limit - position);
-    boolean done = false;
-    while (!done) {
-      try {
-        readOnce(offset, into);
-        done = true;
-      } catch (BlockException e) {
-        into.limit(limit).position(position);
-        if (!again(e, true)) {
-          Zeroes.fill(into);
-          return;
-        }
+    int length = into.remaining();
+    admit(false, length);
+    try {
+      readOnce(offset, into);
+    } catch (BlockException e) {
+      if (!failed.again(e, true, () -> readOnce(offset, into))) {
+        Zeroes.fill(into);
+        return;
       }
     }
-    readBytes.add(limit - position);
+    readBytes.add(length);
   }
 
   private void readOnce(long offset, ByteBuffer into) throws BlockException {
-    long start = enter();
+    int position = into.position();
+    int limit = into.limit();
+    long start = flight.enter();
     boolean done = false;
     try {
       root.read(offset, into);
       done = true;
     } finally {
-      leave();
+      if (!done) {
+        into.limit(limit).position(position);
+      }
+      flight.leave();
       count(done, readOperations, readNanos, start);
     }
   }
@@ -128,16 +119,15 @@ public final class Drive implements BlockNode {
   /// What is limited, or would have to wait for a drain, is not lent.
   @Override
   public int lend(long offset, int length, Borrower borrower) {
-    if (throttle != null) {
+    if (throttle != null || !flight.tryEnter()) {
       return 0;
     }
     long start = System.nanoTime();
     int taken = 0;
-    boolean held = flight.getAndIncrement() >= DRAINING || closed;
     try {
-      taken = held ? 0 : root.lend(offset, length, borrower);
+      taken = root.lend(offset, length, borrower);
     } finally {
-      leave();
+      flight.leave();
       count(taken == length, readOperations, readNanos, start);
     }
     readBytes.add(taken);
@@ -150,16 +140,12 @@ public final class Drive implements BlockNode {
     int position = from.position();
     int length = from.remaining();
     admit(true, length);
-    boolean done = false;
-    while (!done) {
-      try {
-        writeOnce(offset, from);
-        done = true;
-      } catch (BlockException e) {
-        if (!again(e, false)) {
-          from.position(position + length);
-          return;
-        }
+    try {
+      writeOnce(offset, from);
+    } catch (BlockException e) {
+      if (!failed.again(e, false, () -> writeOnce(offset, from))) {
+        from.position(position + length);
+        return;
       }
     }
     writeBytes.add(length);
@@ -168,7 +154,7 @@ public final class Drive implements BlockNode {
   private void writeOnce(long offset, ByteBuffer from) throws BlockException {
     int position = from.position();
     int length = from.remaining();
-    long start = enter();
+    long start = flight.enter();
     boolean done = false;
     try {
       BlockNode node = root;
@@ -188,7 +174,7 @@ public final class Drive implements BlockNode {
       done = true;
     } finally {
       from.position(done ? position + length : position);
-      leave();
+      flight.leave();
       count(done, writeOperations, writeNanos, start);
     }
   }
@@ -213,22 +199,18 @@ public final class Drive implements BlockNode {
   private void change(GuestWrite write) throws BlockException {
     long length = write.length();
     admit(true, length);
-    boolean done = false;
-    while (!done) {
-      try {
-        changeOnce(write, length);
-        done = true;
-      } catch (BlockException e) {
-        if (!again(e, false)) {
-          return;
-        }
+    try {
+      changeOnce(write, length);
+    } catch (BlockException e) {
+      if (!failed.again(e, false, () -> changeOnce(write, length))) {
+        return;
       }
     }
     writeBytes.add(length);
   }
 
   private void changeOnce(GuestWrite write, long length) throws BlockException {
-    long start = enter();
+    long start = flight.enter();
     boolean done = false;
     try {
       BlockNode node = root;
@@ -239,36 +221,14 @@ public final class Drive implements BlockNode {
       }
       done = true;
     } finally {
-      leave();
+      flight.leave();
       count(done, writeOperations, writeNanos, start);
     }
   }
 
-  /// A request failed, and is in flight no more: whether it is to be made again, else it counts as
-  /// done.
-  ///
-  /// @throws BlockException the failure, to be told to the guest
-  private boolean again(BlockException failure, boolean read) throws BlockException {
-    FailurePolicy policy = failures;
-    boolean again = false;
-    boolean told = true;
-    try {
-      if (policy == null || closed || failure instanceof ReadOnlyNodeException) {
-        throw failure;
-      }
-      again = policy.again(failure, read);
-      told = false;
-    } finally {
-      if (told) {
-        errors.increment();
-      }
-    }
-    return again;
-  }
-
   /// What becomes of requests that fail from now on; without one the guest is told of each.
   public void onFailure(FailurePolicy policy) {
-    failures = policy;
+    failed.goBy(policy);
   }
 
   /// What is limited is not cut: each part would count.
@@ -290,8 +250,7 @@ public final class Drive implements BlockNode {
       return false;
     }
     long start = System.nanoTime();
-    if (flight.getAndIncrement() >= DRAINING || closed) {
-      leave();
+    if (!flight.tryEnter()) {
       return false;
     }
     int mark = request.mark();
@@ -320,7 +279,7 @@ public final class Drive implements BlockNode {
         if (range != null) {
           range.close();
         }
-        leave();
+        flight.leave();
       }
     }
   }
@@ -330,7 +289,7 @@ public final class Drive implements BlockNode {
     if (range != null) {
       range.close();
     }
-    leave();
+    flight.leave();
     if (request.write()) {
       count(done, writeOperations, writeNanos, start);
     } else {
@@ -345,7 +304,7 @@ public final class Drive implements BlockNode {
   private void admit(boolean write, long length) {
     Throttle held = throttle;
     if (held != null) {
-      held.admit(write, length, () -> closed || throttle != held);
+      held.admit(write, length, () -> flight.closed() || throttle != held);
     }
   }
 
@@ -405,27 +364,21 @@ public final class Drive implements BlockNode {
 
   @Override
   public void flush() throws BlockException {
-    boolean done = false;
-    while (!done) {
-      try {
-        flushOnce();
-        done = true;
-      } catch (BlockException e) {
-        if (!again(e, false)) {
-          return;
-        }
-      }
+    try {
+      flushOnce();
+    } catch (BlockException e) {
+      boolean _ = failed.again(e, false, this::flushOnce);
     }
   }
 
   private void flushOnce() throws BlockException {
-    long start = enter();
+    long start = flight.enter();
     boolean done = false;
     try {
       root.flush();
       done = true;
     } finally {
-      leave();
+      flight.leave();
       count(done, flushOperations, flushNanos, start);
     }
   }
@@ -441,22 +394,22 @@ public final class Drive implements BlockNode {
   /// so. The visitor runs in flight: it must not drain the drive.
   @Override
   public void extents(long offset, long length, ExtentVisitor visitor) throws BlockException {
-    enter();
+    flight.enter();
     try {
       Extents.walk(root, offset, length, (extent, _, _) -> visitor.visit(extent));
     } finally {
-      leave();
+      flight.leave();
     }
   }
 
   /// The chain under the guest's view, layer by layer, in flight like [#extents].
   @Override
   public void layers(long offset, long length, Extents.LayerVisitor visitor) throws BlockException {
-    enter();
+    flight.enter();
     try {
       Extents.walk(root, offset, length, visitor);
     } finally {
-      leave();
+      flight.leave();
     }
   }
 
@@ -469,104 +422,30 @@ public final class Drive implements BlockNode {
   @Override
   public void close() throws BlockException {
     try (var _ = drain()) {
-      synchronized (gate) {
-        if (closed) {
-          return;
-        }
-        closed = true;
-        gate.notifyAll();
+      if (flight.close()) {
+        endWaits();
+        root.close();
       }
-      endWaits();
-      root.close();
     }
   }
 
   /// Ends the drive and leaves its root open: requests that come later, or are held, fail. Only
   /// while drained by the caller.
   public void retire() {
-    requireDrained("retire");
-    synchronized (gate) {
-      closed = true;
-      gate.notifyAll();
-    }
+    flight.requireDrained("retire");
+    boolean _ = flight.close();
     endWaits();
   }
 
   private void endWaits() {
     throttle(Optional.empty());
-    FailurePolicy policy = failures;
-    if (policy != null) {
-      policy.end();
-    }
-  }
-
-  /// Counts a request in flight, once no drain holds it.
-  ///
-  /// @return the time it began, waiting included
-  private long enter() throws BlockException {
-    long start = System.nanoTime();
-    while (flight.getAndIncrement() >= DRAINING) {
-      leave();
-      awaitResume();
-    }
-    if (closed) {
-      leave();
-      throw new TransportException(name + ": drive is closed");
-    }
-    return start;
-  }
-
-  private void leave() {
-    if (flight.decrementAndGet() == DRAINING) {
-      synchronized (gate) {
-        gate.notifyAll();
-      }
-    }
-  }
-
-  private void awaitResume() throws BlockException {
-    Waiting.until(gate, () -> drains == 0 || closed);
-    if (closed) {
-      throw new TransportException(name + ": drive is closed");
-    }
+    failed.end();
   }
 
   /// Waits for the requests in flight and holds new ones, guest flushes too. Jobs that use [#root]
   /// are not held. Never called by a thread that holds a range or runs a request of this drive.
   public Drained drain() {
-    synchronized (gate) {
-      if (drains++ == 0) {
-        flight.addAndGet(DRAINING);
-      }
-    }
-    Waiting.until(gate, () -> flight.get() == DRAINING);
-    return new Drain();
-  }
-
-  private final class Drain implements Drained {
-    private boolean open = true; // guarded by gate
-
-    @Override
-    public void close() {
-      synchronized (gate) {
-        if (!open) {
-          return;
-        }
-        open = false;
-        if (--drains == 0) {
-          flight.addAndGet(-DRAINING);
-          gate.notifyAll();
-        }
-      }
-    }
-  }
-
-  private void requireDrained(String what) {
-    synchronized (gate) {
-      if (drains == 0) {
-        throw new IllegalStateException(name + ": " + what + " while not drained");
-      }
-    }
+    return flight.drain();
   }
 
   /// The node beneath, for jobs: reads and writes on it pass by the filters, the bitmaps and the
@@ -578,7 +457,7 @@ public final class Drive implements BlockNode {
   /// Puts another node of the same size beneath. Only while drained by the caller. The old one is
   /// not closed.
   public void repoint(BlockNode newRoot) {
-    requireDrained("repoint");
+    flight.requireDrained("repoint");
     if (newRoot.virtualSize() != root.virtualSize()) {
       throw new IllegalArgumentException(
           name
@@ -600,8 +479,8 @@ public final class Drive implements BlockNode {
   /// Adds or removes a filter. Only while drained by the caller. Filters run `before` in order of
   /// adding, `after` in the reverse.
   public void addFilter(WriteFilter filter) {
-    requireDrained("add filter");
-    synchronized (gate) {
+    flight.requireDrained("add filter");
+    synchronized (following) {
       var list = new ArrayList<>(List.of(filters));
       list.add(filter);
       filters = list.toArray(WriteFilter[]::new);
@@ -609,8 +488,8 @@ public final class Drive implements BlockNode {
   }
 
   public void removeFilter(WriteFilter filter) {
-    requireDrained("remove filter");
-    synchronized (gate) {
+    flight.requireDrained("remove filter");
+    synchronized (following) {
       var list = new ArrayList<>(List.of(filters));
       if (!list.remove(filter)) {
         throw new IllegalArgumentException(name + ": no such filter");
@@ -622,7 +501,7 @@ public final class Drive implements BlockNode {
   /// Adds a bitmap that records guest changes while it is enabled. Only while drained by the
   /// caller. Names are unique.
   public void addBitmap(DirtyBitmap bitmap) {
-    requireDrained("add bitmap");
+    flight.requireDrained("add bitmap");
     if (bitmap.size() != virtualSize()) {
       throw new IllegalArgumentException(
           name
@@ -634,7 +513,7 @@ public final class Drive implements BlockNode {
               + virtualSize()
               + " bytes");
     }
-    synchronized (gate) {
+    synchronized (following) {
       var list = new ArrayList<>(List.of(bitmaps));
       if (list.stream().anyMatch(b -> b.name().equals(bitmap.name()))) {
         throw new IllegalArgumentException(name + ": bitmap " + bitmap.name() + " exists already");
@@ -646,7 +525,7 @@ public final class Drive implements BlockNode {
 
   /// Takes a bitmap away. A change in flight may still mark it.
   public Optional<DirtyBitmap> removeBitmap(String bitmapName) {
-    synchronized (gate) {
+    synchronized (following) {
       var list = new ArrayList<>(List.of(bitmaps));
       Optional<DirtyBitmap> found =
           list.stream().filter(b -> b.name().equals(bitmapName)).findFirst();
@@ -673,6 +552,6 @@ public final class Drive implements BlockNode {
         writeNanos.sum(),
         flushOperations.sum(),
         flushNanos.sum(),
-        errors.sum());
+        failed.told());
   }
 }
