@@ -1,19 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 package io.tidemark.block;
 
-import io.tidemark.linux.FileStatus;
 import io.tidemark.linux.LinuxFile;
 import java.io.IOException;
 import java.nio.ByteBuffer;
-import java.nio.channels.ClosedChannelException;
 import java.nio.channels.FileChannel;
-import java.nio.file.Files;
-import java.nio.file.OpenOption;
 import java.nio.file.Path;
-import java.nio.file.StandardOpenOption;
 import java.util.Objects;
 import java.util.Optional;
-import java.util.Set;
 import java.util.concurrent.atomic.AtomicLong;
 import org.jspecify.annotations.Nullable;
 
@@ -28,29 +22,27 @@ import org.jspecify.annotations.Nullable;
 /// time, because the kernel reports a failed write-back once: two at a time could tell it to one
 /// and success to the other. Those that wait share the next one.
 ///
-/// The file is open twice: a channel for bytes, and a descriptor of our own for holes, space and
-/// [ImageLocks]. The descriptor comes first and the channel is opened through it, so that both are
-/// the same file whatever happens to the name. Only the channel is synced, so only one of the two
-/// hears of failed write-back.
+/// How the file is open, and by what else while a node that was opened read-only is
+/// [reopened][#reopen] for writing, is [OpenFile]'s. Only the channel that writes is synced, so
+/// only one of the descriptors hears of failed write-back. Opened for writing and reopened
+/// read-only the node keeps what it has, and refuses to write.
 ///
-/// A node that was opened read-only and is [reopened][#reopen] for writing opens the file twice
-/// more, for what writes. Its locks stay with the first descriptor. Opened for writing and reopened
-/// read-only it keeps what it has, and refuses to write.
+/// Requests that change the file are inside `changes`; a reopening shuts it, so that what they
+/// write by is one thing from start to end. This object's monitor orders what sets the file's size.
+/// Of the locks: `changes` → `flushing` → this → those of [OpenFile].
 public final class FileNode implements BlockNode {
-  private final Path path;
+  private final OpenFile file;
   private final String name;
   private final boolean device;
   private final boolean unsynced; // flushes do nothing
+  private final HostAccess access;
 
-  /// For reads, and for writes too when the node was opened for writing.
+  /// The file's: for reads, and for writes too when the node was opened for writing.
   private final FileChannel channel;
 
-  /// The way past the page cache, with the access that the node was opened with; null: none.
+  /// The file's way past the page cache, with the access that the node was opened with; null: none.
   private final @Nullable DirectFile direct;
 
-  private final HostAccess access;
-  private final boolean openedReadOnly;
-  private final boolean locks;
   private volatile boolean readOnly;
 
   /// The way to write while a node that was opened read-only is writable; else null.
@@ -58,11 +50,6 @@ public final class FileNode implements BlockNode {
 
   private final Gate changes = new Gate(); // requests that change the file
   private volatile long size;
-  private final FileIdentity identity;
-
-  /// The descriptor for holes, space and locks; null until needed when the node takes no locks.
-  private volatile @Nullable LinuxFile extra;
-
   private final FileSpace space;
   private volatile @Nullable HostMapping mapping; // null until something is lent
 
@@ -73,42 +60,17 @@ public final class FileNode implements BlockNode {
   /// Why every flush fails from now on (rule 8); null while none has failed. Guarded by flushing.
   private @Nullable BlockException poison;
 
-  private FileNode(
-      Path path,
-      OpenOptions options,
-      FileIdentity identity,
-      FileChannel channel,
-      @Nullable LinuxFile extra)
-      throws IOException {
-    this.access = options.access();
-    this.path = path;
-    this.name = path.toString();
-    this.readOnly = options.readOnly();
+  private FileNode(OpenFile file, OpenOptions options) {
+    this.file = file;
+    this.name = file.name();
+    this.device = file.device();
     this.unsynced = options.durability() == Durability.UNSAFE;
-    this.openedReadOnly = readOnly;
-    this.locks = extra != null;
-    this.identity = identity;
-    this.device = identity.device();
-    this.space = new FileSpace(device, this::extra, this::writeDescriptor);
-    this.channel = channel;
-    this.extra = extra;
-    this.size = channel.size();
-    this.direct = access == HostAccess.CACHED ? null : directOf(extra);
-  }
-
-  private @Nullable DirectFile directOf(@Nullable LinuxFile given) throws IOException {
-    try {
-      return pastCache(extra(), openedReadOnly);
-    } catch (IOException e) {
-      if (given == null && extra != null) { // opened here; else its owner closes it
-        closeAfter(e, extra);
-      }
-      throw e;
-    }
-  }
-
-  private @Nullable DirectFile pastCache(LinuxFile open, boolean reading) throws IOException {
-    return DirectFile.open(open, reading, name).orElse(null);
+    this.access = options.access();
+    this.channel = file.channel();
+    this.direct = file.direct();
+    this.readOnly = options.readOnly();
+    this.size = file.openedSize();
+    this.space = new FileSpace(device, file::descriptor, this::writeDescriptor);
   }
 
   /// Does ahead what the first file that is locked would wait for. For a thread of its own while a
@@ -124,14 +86,7 @@ public final class FileNode implements BlockNode {
   /// @throws UnsupportedImageException when it is neither a regular file nor a block device
   public static FileNode open(Path path, OpenOptions options) throws BlockException {
     try {
-      FileIdentity identity = FileIdentity.of(path);
-      if (!options.lock()) {
-        // Without locks nothing but the JDK is needed to begin with.
-        FileChannel channel = FileChannel.open(path, channelAccess(options.readOnly()));
-        return opened(path, options, identity, channel, null);
-      }
-      LinuxFile extra = LinuxFile.open(path, access(options.readOnly()));
-      return locked(path, options, extra);
+      return new FileNode(OpenFile.existing(path, options), options);
     } catch (IOException e) {
       throw HostErrors.of(path.toString(), e);
     }
@@ -141,74 +96,22 @@ public final class FileNode implements BlockNode {
   /// locks it.
   public static FileNode create(Path path) throws BlockException {
     try {
-      LinuxFile made = LinuxFile.open(path, LinuxFile.Access.CREATE_NEW);
-      try {
-        return locked(path, OpenOptions.readWrite(), made);
-      } catch (IOException | RuntimeException e) {
-        Files.deleteIfExists(path);
-        throw e;
-      }
+      return new FileNode(OpenFile.created(path), OpenOptions.readWrite());
     } catch (IOException e) {
       throw HostErrors.of(path.toString(), e);
     }
   }
 
-  private static FileNode locked(Path path, OpenOptions options, LinuxFile extra)
-      throws IOException {
-    try {
-      ImageLocks.take(path, extra, options.readOnly());
-      FileIdentity identity = FileIdentity.of(extra.reopenPath());
-      FileChannel channel = FileChannel.open(extra.reopenPath(), channelAccess(options.readOnly()));
-      return opened(path, options, identity, channel, extra);
-    } catch (IOException | RuntimeException e) {
-      closeAfter(e, extra);
-      throw e;
-    }
-  }
-
-  private static FileNode opened(
-      Path path,
-      OpenOptions options,
-      FileIdentity identity,
-      FileChannel channel,
-      @Nullable LinuxFile extra)
-      throws IOException {
-    try {
-      return new FileNode(path, options, identity, channel, extra);
-    } catch (IOException e) {
-      closeAfter(e, channel);
-      throw e;
-    }
-  }
-
-  static void closeAfter(Exception failure, AutoCloseable open) {
-    try {
-      open.close();
-    } catch (Exception e) {
-      failure.addSuppressed(e);
-    }
-  }
-
-  private static LinuxFile.Access access(boolean readOnly) {
-    return readOnly ? LinuxFile.Access.READ : LinuxFile.Access.READ_WRITE;
-  }
-
-  static Set<OpenOption> channelAccess(boolean readOnly) {
-    return readOnly
-        ? Set.of(StandardOpenOption.READ)
-        : Set.of(StandardOpenOption.READ, StandardOpenOption.WRITE);
-  }
-
   /// The file's path.
   public Path path() {
-    return path;
+    return file.path();
   }
 
   /// Which file it is, for whoever keeps something of it elsewhere; empty where the file system
   /// does not keep when a file was made, and so its inode number may mean another file later.
   public Optional<FileTrace> trace() throws BlockException {
     try {
-      return FileTrace.of(path, extra());
+      return file.trace();
     } catch (IOException e) {
       throw HostErrors.of(name, e);
     }
@@ -271,7 +174,7 @@ public final class FileNode implements BlockNode {
     }
     synchronized (this) {
       if (mapping == null) {
-        mapping = new HostMapping(this::extra);
+        mapping = new HostMapping(file::descriptor);
       }
       return Objects.requireNonNull(mapping);
     }
@@ -426,7 +329,7 @@ public final class FileNode implements BlockNode {
 
   private LinuxFile writeDescriptor() throws IOException {
     FileWriting added = writing;
-    return added == null ? extra() : added.descriptor();
+    return added == null ? file.descriptor() : added.descriptor();
   }
 
   /// Changes the locks first when writing begins, and last when it ends.
@@ -449,19 +352,13 @@ public final class FileNode implements BlockNode {
   }
 
   private void beginWriting() throws IOException {
-    if (!locks) {
-      throw new UnsupportedImageException(
-          name + ": opened without locks, cannot be reopened for writing");
-    }
-    ImageLocks.upgrade(path, extra());
+    file.takeWriterLocks();
     try {
       size = channel.size();
-      if (openedReadOnly) {
-        writing = FileWriting.to(extra(), open -> direct == null ? null : pastCache(open, false));
-      }
+      writing = file.writing();
       readOnly = false;
     } catch (IOException | RuntimeException e) {
-      ImageLocks.downgrade(path, extra());
+      file.leaveWriterLocks();
       throw e;
     }
   }
@@ -476,34 +373,7 @@ public final class FileNode implements BlockNode {
         added.close();
       }
     }
-    if (locks) {
-      ImageLocks.downgrade(path, extra());
-    }
-  }
-
-  /// The descriptor for what a channel cannot do. Opened by name when the node was opened without
-  /// locks, and then held against what the node was opened on.
-  private LinuxFile extra() throws IOException {
-    LinuxFile open = extra;
-    if (open != null) {
-      return open;
-    }
-    synchronized (this) {
-      if (extra == null) {
-        if (!channel.isOpen()) {
-          throw new ClosedChannelException();
-        }
-        LinuxFile candidate = LinuxFile.open(path, access(openedReadOnly));
-        FileStatus status = candidate.status();
-        if (status.device() != identity.container() || status.inode() != identity.inode()) {
-          candidate.close();
-          throw new TransportException(
-              name + ": another file has taken this name since it was opened");
-        }
-        extra = candidate;
-      }
-      return Objects.requireNonNull(extra);
-    }
+    file.leaveWriterLocks();
   }
 
   @Override
@@ -571,7 +441,7 @@ public final class FileNode implements BlockNode {
   @Override
   public long allocatedBytes() throws BlockException {
     try {
-      return device ? size : extra().status().allocatedBytes();
+      return device ? size : file.descriptor().status().allocatedBytes();
     } catch (IOException e) {
       throw HostErrors.of(name, e);
     }
@@ -602,7 +472,7 @@ public final class FileNode implements BlockNode {
 
   @Override
   public void close() throws BlockException {
-    // The channel first: nothing is written once the locks are gone.
+    // What writes first: nothing is written once the locks are gone.
     try {
       try {
         FileWriting added = writing;
@@ -611,13 +481,9 @@ public final class FileNode implements BlockNode {
         }
       } finally {
         try {
-          channel.close();
+          file.close();
         } finally {
-          try {
-            closeExtra();
-          } finally {
-            closeMapping();
-          }
+          closeMapping();
         }
       }
     } catch (IOException e) {
@@ -630,15 +496,6 @@ public final class FileNode implements BlockNode {
     HostMapping made = mapping;
     if (made != null) {
       made.close();
-    }
-  }
-
-  private synchronized void closeExtra() throws IOException {
-    if (direct != null) {
-      direct.close();
-    }
-    if (extra != null) {
-      extra.close();
     }
   }
 

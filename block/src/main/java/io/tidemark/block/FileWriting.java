@@ -15,13 +15,13 @@ record FileWriting(LinuxFile descriptor, FileChannel channel, @Nullable DirectFi
       direct = opener.open(descriptor);
       return new FileWriting(
           descriptor,
-          FileChannel.open(descriptor.reopenPath(), FileNode.channelAccess(false)),
+          FileChannel.open(descriptor.reopenPath(), OpenFile.channelAccess(false)),
           direct);
     } catch (IOException | RuntimeException e) {
       if (direct != null) {
-        FileNode.closeAfter(e, direct);
+        OpenFile.closeAfter(e, direct);
       }
-      FileNode.closeAfter(e, descriptor);
+      OpenFile.closeAfter(e, descriptor);
       throw e;
     }
   }
