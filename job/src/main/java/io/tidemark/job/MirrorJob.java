@@ -8,20 +8,18 @@ import io.tidemark.block.Drive;
 import io.tidemark.block.TransportException;
 import java.lang.System.Logger;
 import java.lang.System.Logger.Level;
-import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Optional;
 import org.jspecify.annotations.Nullable;
 
 /// A live copy of a drive that follows the guest's writes, and can take the drive's place.
 ///
 /// **Invariant.** Once the filter stands in the drive's write path, every granule whose target
 /// bytes may differ from the source's is dirty, or is being written by a transfer that is out, or
-/// lies under a guest write that still holds its range. A worker claims a dirty extent, locks its
-/// range on the drive, clears its bits, reads, writes, lets go; claims never overlap a transfer
-/// that is out.
+/// lies under a guest write that still holds its range. What is out is in the job's list: the
+/// copies of [MirrorWorkers] and the guest writes of [MirrorLanes], and none that is put there
+/// overlaps another.
 ///
 /// **Rounds.** Workers go over the bitmap from start to end, again and again. A round that leaves
 /// three quarters of what it began with, or at most [#CATCH_UP_BYTES], or that is number
@@ -66,9 +64,7 @@ public final class MirrorJob extends Job {
   /// For a flush that no guest waits for: a page cache full of the copy may have to go to disk.
   static final Duration FLUSH_LIMIT = Duration.ofMinutes(10);
 
-  static final int MAX_WORKERS = 4;
   static final int MAX_LANES = 8;
-  private static final int EXTENT_BYTES = 1 << 20;
   private static final int MIN_BUFFER_BYTES = 64 << 10;
   private static final long IDLE_NANOS = Duration.ofMillis(100).toNanos();
 
@@ -78,20 +74,15 @@ public final class MirrorJob extends Job {
   private final Drive source;
   private final BlockNode target;
   private final MirrorCopy copy;
+  private final MirrorWorkers workers;
   private final MirrorLanes lanes;
-  private final int extentBytes;
-  private final int bufferBytes;
-  private final int workers;
 
   private final List<Transfer> out = new ArrayList<>();
-  private long cursor;
   private int round;
   private long roundDirtyBytes = Long.MAX_VALUE;
   private int late;
   private long lateAt;
-  private int idlers;
   private long processedBytes;
-  private long copyingBytes;
   private boolean wasReady;
   private boolean stopping;
   private boolean over;
@@ -99,7 +90,6 @@ public final class MirrorJob extends Job {
 
   // Written under the lock, read without it on the guest's way.
   private volatile boolean synchronous;
-  private volatile boolean idle;
 
   public MirrorJob(MirrorOptions options) {
     super(options.id(), options.bandwidthBytesPerSecond(), options.clock());
@@ -107,11 +97,13 @@ public final class MirrorJob extends Job {
     this.source = options.source();
     this.target = options.target();
     this.copy = new MirrorCopy(options);
-    long share = Math.clamp(options.bufferBytes() / 4, MIN_BUFFER_BYTES, EXTENT_BYTES);
-    this.bufferBytes = (int) Long.highestOneBit(share);
-    this.extentBytes = Math.max(bufferBytes, options.granularityBytes());
-    this.workers = Math.clamp(options.bufferBytes() / bufferBytes / 2, 1, MAX_WORKERS);
-    int maxLanes = Math.clamp(options.bufferBytes() / bufferBytes - workers, 1, MAX_LANES);
+    long share =
+        Math.clamp(options.bufferBytes() / 4, MIN_BUFFER_BYTES, (long) MirrorWorkers.EXTENT_BYTES);
+    int bufferBytes = (int) Long.highestOneBit(share);
+    long buffers = options.bufferBytes() / bufferBytes;
+    int maxWorkers = Math.clamp(buffers / 2, 1, MirrorWorkers.MAX_WORKERS);
+    int maxLanes = Math.clamp(buffers - maxWorkers, 1, MAX_LANES);
+    this.workers = new MirrorWorkers(this, copy, source, maxWorkers, bufferBytes);
     this.lanes = new MirrorLanes(this, copy, target, maxLanes, bufferBytes);
   }
 
@@ -139,7 +131,7 @@ public final class MirrorJob extends Job {
   public JobProgress progress() {
     lock.lock();
     try {
-      long total = processedBytes + copyingBytes + copy.dirty.dirtyBytes();
+      long total = processedBytes + workers.copyingBytes() + copy.dirty.dirtyBytes();
       boolean early = !wasReady && total == processedBytes && total > 0;
       return new JobProgress(early ? total - 1 : processedBytes, total);
     } finally {
@@ -153,9 +145,7 @@ public final class MirrorJob extends Job {
     try {
       install();
       skipWhatStays();
-      for (int n = 0; n < workers; n++) {
-        thread(nextThreadNumber(), this::work);
-      }
+      workers.start();
       awaitVerdict();
       if (endsWell()) {
         finish();
@@ -224,165 +214,15 @@ public final class MirrorJob extends Job {
     }
   }
 
-  // ---- workers
-
-  private void work() {
-    try {
-      ByteBuffer buffer = ByteBuffer.allocateDirect(bufferBytes);
-      Transfer transfer = claim();
-      while (transfer != null) {
-        transfer(transfer, buffer);
-        transfer = claim();
-      }
-    } catch (BlockException e) {
-      fail(e);
-    } catch (RuntimeException | Error e) {
-      failInternally(e);
-    }
-  }
-
-  /// The next extent for a worker; null when there is nothing more to do for it.
-  private @Nullable Transfer claim() {
-    lock.lock();
-    try {
-      while (!stopping) {
-        long delay = hurry() ? 0 : rate.delayNanos();
-        JobStatus now = statusLocked();
-        if (now == JobStatus.PAUSED || now == JobStatus.STANDBY) {
-          changed.awaitUninterruptibly();
-        } else if (delay > 0) {
-          waitFor(delay);
-        } else {
-          Transfer transfer = nextExtent();
-          if (transfer != null) {
-            return transfer;
-          }
-        }
-      }
-      return null;
-    } finally {
-      lock.unlock();
-    }
-  }
+  // ---- rounds and modes; all with the lock held
 
   /// The throttle is off: someone waits for the end.
-  private boolean hurry() {
+  boolean hurry() {
     return statusLocked() == JobStatus.WAITING || statusLocked() == JobStatus.ABORTING;
   }
 
-  private @Nullable Transfer nextExtent() {
-    Optional<ByteRange> range = unclaimed(cursor);
-    if (range.isPresent()) {
-      cursor = range.get().end();
-      var transfer = new Transfer(range.get().offset(), range.get().length(), true);
-      out.add(transfer);
-      rate.take(transfer.length);
-      return transfer;
-    }
-    if (cursor > 0) {
-      cursor = 0;
-      endRound();
-      return null;
-    }
-    settle();
-    // One looks again soon, the others are woken: looking goes over the whole bitmap.
-    long pause = idlers == 0 ? IDLE_NANOS : 10 * IDLE_NANOS;
-    idlers++;
-    idle = true;
-    waitFor(JobClock.SYSTEM, changed, pause);
-    idlers--;
-    idle = idlers > 0;
-    return null;
-  }
-
-  private Optional<ByteRange> unclaimed(long start) {
-    long size = source.virtualSize();
-    long most = hurry() ? extentBytes : Math.min(extentBytes, rate.sliceBytes());
-    long from = start;
-    while (from < size) {
-      Optional<ByteRange> found = copy.dirty.nextDirty(from, most);
-      if (found.isEmpty()) {
-        return found;
-      }
-      ByteRange range = found.get();
-      Transfer other = firstOverlapping(range.offset(), range.length());
-      if (other == null) {
-        return found;
-      }
-      long granule = copy.dirty.granularity();
-      long otherStart = other.offset & -granule;
-      if (otherStart > range.offset()) {
-        // Nothing else that is out begins earlier in it.
-        return Optional.of(new ByteRange(range.offset(), otherStart - range.offset()));
-      }
-      from =
-          Math.max(
-              range.offset() + granule, (other.offset + other.length + granule - 1) & -granule);
-    }
-    return Optional.empty();
-  }
-
-  private @Nullable Transfer firstOverlapping(long offset, long length) {
-    Transfer first = null;
-    for (Transfer transfer : out) {
-      if (transfer.overlaps(offset, length) && (first == null || transfer.offset < first.offset)) {
-        first = transfer;
-      }
-    }
-    return first;
-  }
-
-  private void transfer(Transfer transfer, ByteBuffer buffer) throws BlockException {
-    boolean done = false;
-    try {
-      transfer.hold(source.lockRange(transfer.offset, transfer.length));
-      if (begin(transfer)) {
-        long data = copy.copy(transfer.offset, transfer.length, buffer);
-        locked(() -> rate.take(data - transfer.length));
-        done = true;
-      }
-    } finally {
-      end(transfer, done);
-    }
-  }
-
-  private boolean begin(Transfer transfer) {
-    lock.lock();
-    try {
-      if (stopping) {
-        return false;
-      }
-      transfer.count(clock.nanoTime());
-      copy.dirty.clear(transfer.offset, transfer.length);
-      copyingBytes += transfer.length;
-      return true;
-    } finally {
-      lock.unlock();
-    }
-  }
-
-  private void end(Transfer transfer, boolean done) {
-    lock.lock();
-    try {
-      if (transfer.counting) {
-        copyingBytes -= transfer.length;
-      }
-      if (done) {
-        processedBytes += transfer.length;
-      } else {
-        copy.dirty.set(transfer.offset, transfer.length);
-      }
-      out.remove(transfer);
-      transfer.letGo();
-      changed.signalAll();
-    } finally {
-      lock.unlock();
-    }
-  }
-
-  // ---- rounds and modes; all with the lock held
-
-  private void endRound() {
+  /// The workers have gone over the whole bitmap once more.
+  void endRound() {
     if (synchronous) {
       return;
     }
@@ -394,8 +234,8 @@ public final class MirrorJob extends Job {
     roundDirtyBytes = left;
   }
 
-  /// Nothing can be claimed from the start on.
-  private void settle() {
+  /// The workers have nothing to claim from the start on.
+  void settle() {
     if (!clean()) {
       return;
     }
@@ -409,7 +249,7 @@ public final class MirrorJob extends Job {
   }
 
   private boolean clean() {
-    return copyingBytes == 0
+    return workers.copyingBytes() == 0
         && out.stream().noneMatch(t -> t.background || t.abandoned)
         && copy.dirty.nextDirty(0, 1).isEmpty();
   }
@@ -435,20 +275,34 @@ public final class MirrorJob extends Job {
     changed.signalAll();
   }
 
-  // ---- what the lanes use; with the lock held, but for the first two
+  // ---- what workers and lanes use; with the lock held, but for the first two
 
   boolean synchronous() {
     return synchronous;
   }
 
   void dirtied() {
-    if (idle) {
-      locked(changed::signalAll);
-    }
+    workers.dirtied();
+  }
+
+  /// Whether workers are to begin nothing more.
+  boolean stopping() {
+    return stopping;
   }
 
   boolean meetsTransfer(long offset, long length) {
     return firstOverlapping(offset, length) != null;
+  }
+
+  /// The one that begins first; null: none.
+  @Nullable Transfer firstOverlapping(long offset, long length) {
+    Transfer first = null;
+    for (Transfer transfer : out) {
+      if (transfer.overlaps(offset, length) && (first == null || transfer.offset < first.offset)) {
+        first = transfer;
+      }
+    }
+    return first;
   }
 
   void add(Transfer transfer) {

@@ -495,7 +495,7 @@ class MirrorJobTest {
     var drive = new Drive("vda", old);
     var target = MemoryNode.empty("new", size);
     long speed = 4 << 20;
-    long slack = speed / 10 + MirrorJob.MAX_WORKERS * 458_752L;
+    long slack = speed / 10 + MirrorWorkers.MAX_WORKERS * 458_752L;
     var job =
         new MirrorJob(
             MirrorOptions.of("copy", drive, target)
