@@ -132,7 +132,7 @@ final class BackupPlan {
             ErrorDomain.DOMAIN, "disk '%s' has no media".formatted(disk.target()));
       }
       String format = asked.format().isEmpty() ? "qcow2" : asked.format();
-      Definition.checkFormat(format, "target of disk '%s'".formatted(disk.target()));
+      DiskCheck.checkFormat(format, "target of disk '%s'".formatted(disk.target()));
       Optional<String> incremental = xml.incrementalOf(asked);
       wanted.add(
           new Wanted(

@@ -94,7 +94,7 @@ final class BlockCopies {
       checkUnused(live, destination.path().get());
     }
     String format = formatOf(request, disk, destination);
-    Definition.checkFormat(format, "destination");
+    DiskCheck.checkFormat(format, "destination");
     if (destination instanceof Storage.Nbd && !format.equals("raw")) {
       throw ErrorCode.INTERNAL_ERROR.because(
           "a copy over the network in format '%s' is not supported, only 'raw' is"
@@ -398,7 +398,7 @@ final class BlockCopies {
     }
     try {
       String probed = context.images().probe(file);
-      Definition.checkFormat(probed, "'%s'".formatted(file));
+      DiskCheck.checkFormat(probed, "'%s'".formatted(file));
       return probed;
     } catch (DriverException e) {
       throw DriverErrors.toClient("probe '%s'".formatted(file), e);

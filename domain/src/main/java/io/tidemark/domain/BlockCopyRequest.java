@@ -23,7 +23,7 @@ final class BlockCopyRequest {
     BlockCopies.Tuning tuning = tuning(params, Flags.has(flags, Flags.COPY_SYNCHRONOUS_WRITES));
     XmlElement disk = Xml.parse(destXml, "disk_definition", ErrorDomain.DOMAIN, "disk");
     String type = disk.hasAttribute("type") ? disk.attribute("type") : "file";
-    if (!Definition.isDiskType(type)) {
+    if (!DiskCheck.isDiskType(type)) {
       throw ErrorCode.XML_ERROR.in(
           ErrorDomain.XML,
           "Invalid value for attribute 'type' in element 'disk': '%s'.".formatted(type));
@@ -55,7 +55,7 @@ final class BlockCopyRequest {
       throw noSource();
     }
     Optional<String> format = Optional.of(element.format()).filter(text -> !text.isEmpty());
-    Definition.checkBacking(element);
+    DiskCheck.checkBacking(element);
     return new BlockCopies.Request(
         file,
         network,

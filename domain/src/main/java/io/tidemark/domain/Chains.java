@@ -76,7 +76,7 @@ final class Chains {
                               + " image metadata")
                           .formatted(backing, above)));
       requireFile(backing, Optional.of(above));
-      Definition.checkFormat(backingFormat, "backing image '%s'".formatted(backing));
+      DiskCheck.checkFormat(backingFormat, "backing image '%s'".formatted(backing));
       next = new DiskElement.Image(backing, backingFormat);
     }
   }

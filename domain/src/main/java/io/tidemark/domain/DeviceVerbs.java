@@ -89,7 +89,7 @@ public final class DeviceVerbs {
     Flags.check(flags, Impact.LIVE | Impact.CONFIG, "qemuDomainAttachDeviceLiveAndConfig");
     life.run(() -> {
       Impact impact = Impact.of(life, flags);
-      XmlElement device = Definition.checkedDisk(device(xml));
+      XmlElement device = DiskCheck.complete(device(xml));
       DiskElement disk = new DiskElement(device);
       if (impact.config().isPresent()) {
         Definition config = impact.config().get();
@@ -231,7 +231,7 @@ public final class DeviceVerbs {
     Flags.check(flags, Impact.LIVE | Impact.CONFIG | FORCE, "qemuDomainUpdateDeviceFlags");
     life.run(() -> {
       Impact impact = Impact.of(life, flags);
-      XmlElement device = Definition.checkedDisk(device(xml));
+      XmlElement device = DiskCheck.complete(device(xml));
       DiskElement disk = new DiskElement(device);
       if (impact.config().isPresent()) {
         Definition config = impact.config().get();

@@ -173,7 +173,7 @@ record SnapshotXml(
                 found -> found.attributes().values().stream().anyMatch(value -> !value.isEmpty()));
     Optional<String> format =
         element.child("driver").map(driver -> driver.attribute("type")).filter(t -> !t.isEmpty());
-    if (format.isPresent() && !Definition.isFormat(format.get())) {
+    if (format.isPresent() && !DiskCheck.isFormat(format.get())) {
       throw unsupported("unknown disk snapshot driver '%s'".formatted(format.get()));
     }
     Disk disk = new Disk(name, location, type, format, source.map(XmlElement::copy));
