@@ -130,7 +130,7 @@ public final class Domain {
             | Flags.UNDEFINE_TPM
             | Flags.UNDEFINE_KEEP_TPM,
         "qemuDomainUndefineFlags");
-    run(() -> life.undefine(flags));
+    run(() -> life.persistence().undefine(flags));
   }
 
   public void suspend() throws LibvirtException {
@@ -212,11 +212,11 @@ public final class Domain {
   }
 
   public boolean autostart() throws LibvirtException {
-    return life.locked(life::autostart);
+    return life.locked(life.persistence()::autostart);
   }
 
   public void setAutostart(boolean wanted) throws LibvirtException {
-    run(() -> life.setAutostart(wanted));
+    run(() -> life.persistence().setAutostart(wanted));
   }
 
   /// Why the guest's agent cannot be asked: no guest here has one.

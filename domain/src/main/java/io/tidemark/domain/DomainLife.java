@@ -3,7 +3,6 @@ package io.tidemark.domain;
 
 import io.tidemark.domain.spi.DriverException;
 import io.tidemark.domain.spi.RequestFailure;
-import java.io.IOException;
 import java.lang.System.Logger.Level;
 import java.util.Optional;
 import java.util.UUID;
@@ -11,8 +10,12 @@ import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 import org.jspecify.annotations.Nullable;
 
-/// The state of one domain and its way through definition, start, run, end and restart of the
-/// daemon.
+/// The state of one domain and its way through start, run, end and restart of the daemon. Its
+/// definition, which outlives all that, is [Persistence]'s.
+///
+/// A domain exists while it runs or has a persistent definition (or was found [blocked][#block]):
+/// what takes the last of the two away ends with [#goIfNothingIsLeft], and every verb is refused
+/// from there on.
 ///
 /// One lock guards all of it. It is held over calls to the driver and the state store, never while
 /// waiting for a job: such waits are on its condition, and what the driver tells comes to a thread
@@ -35,6 +38,7 @@ final class DomainLife {
   private final Backups backups;
   private final JobRounds rounds;
   private final StoredState stored;
+  private final Persistence persistence;
   private final Snapshots snapshots;
   // Null while it does not run. Volatile for id(), which does not take the lock.
   private volatile @Nullable Session session;
@@ -51,6 +55,7 @@ final class DomainLife {
     upkeep = new Upkeep(context, name);
     transients = new TransientDisks(context, upkeep);
     stored = new StoredState(context, name);
+    persistence = new Persistence(this);
     snapshots = new Snapshots(this, context);
     checkpoints = new Checkpoints(this, context);
     jobs = new BlockJobs(this, context);
@@ -78,6 +83,10 @@ final class DomainLife {
 
   StoredState stored() {
     return stored;
+  }
+
+  Persistence persistence() {
+    return persistence;
   }
 
   Checkpoints checkpoints() {
@@ -178,9 +187,7 @@ final class DomainLife {
       try {
         start(definition, flags, connection, Told.BOOTED);
       } finally {
-        if (session == null && stored.definition() == null) {
-          forgetSelf();
-        }
+        goIfNothingIsLeft();
       }
     } finally {
       lock.unlock();
@@ -196,9 +203,7 @@ final class DomainLife {
 
   private void start(Definition definition, int flags, Object connection, Told told)
       throws LibvirtException {
-    if (blocked != null) {
-      throw ErrorCode.OPERATION_INVALID.because(blocked);
-    }
+    refuseIfBlocked();
     Launch launch = new Launch(context);
     Session started = launch.run(this, definition, flags, connection);
     completed = JobStats.NONE;
@@ -282,109 +287,11 @@ final class DomainLife {
     start(definition.copy(), paused ? Flags.START_PAUSED : 0, this, Told.FROM_SNAPSHOT);
   }
 
-  void undefine(int flags) throws LibvirtException {
-    if (stored.definition() == null) {
-      throw ErrorCode.OPERATION_INVALID.because("cannot undefine transient domain");
-    }
-    if (session == null) {
-      dropMoments(
-          Flags.has(flags, Flags.UNDEFINE_SNAPSHOTS_METADATA),
-          Flags.has(flags, Flags.UNDEFINE_CHECKPOINTS_METADATA));
-    }
-    try {
-      stored.remove();
-    } catch (IOException e) {
-      throw upkeep.cannotWrite(e);
-    }
-    lifecycle(Lifecycle.UNDEFINED);
-    if (session == null) {
-      forgetSelf();
-    }
-  }
-
-  /// Gives way to a domain of another name. Refused while it runs.
-  ///
-  /// @return what it was, under the new name
-  StoredDefinition renamed(Renaming renaming) throws LibvirtException {
-    Definition definition = stored.definition();
-    if (session != null || definition == null) {
-      throw ErrorCode.OPERATION_INVALID.because("cannot rename active domain");
-    }
-    if (blocked != null) {
-      throw ErrorCode.OPERATION_INVALID.because(blocked);
-    }
-    StoredDefinition next;
-    try {
-      next = renaming.run(stored.stored());
-    } catch (IOException e) {
-      throw upkeep.cannotWrite(e);
-    }
-    try {
-      renaming.removeOld();
-    } catch (IOException e) {
-      LOG.log(Level.ERROR, name + ": what is left under its old name", e);
-    }
-    lifecycle(Lifecycle.UNDEFINED_RENAMED);
-    gone = true;
-    return next;
-  }
-
-  private void dropMoments(boolean withSnapshots, boolean withCheckpoints) throws LibvirtException {
-    refuseLeft(snapshots.tree().size(), "snapshots", withSnapshots);
-    refuseLeft(checkpoints.tree().size(), "checkpoints", withCheckpoints);
-    snapshots.dropMetadata();
-    checkpoints.dropMetadata();
-  }
-
-  private static void refuseLeft(int count, String what, boolean dropped) throws LibvirtException {
-    if (count > 0 && !dropped) {
-      throw ErrorCode.OPERATION_INVALID.because(
-          "cannot delete inactive domain with %d %s".formatted(count, what));
-    }
-  }
-
-  boolean autostart() {
-    return stored.autostart();
-  }
-
-  void setAutostart(boolean wanted) throws LibvirtException {
-    if (stored.definition() == null) {
-      throw ErrorCode.OPERATION_INVALID.because("cannot set autostart for transient domain");
-    }
-    try {
-      stored.setAutostart(wanted);
-    } catch (IOException e) {
-      throw upkeep.cannotWrite(e);
-    }
-  }
-
   /// Runs what is not a client's verb, with the lock.
   void settle(Runnable body) {
     lock.lock();
     try {
       body.run();
-    } finally {
-      lock.unlock();
-    }
-  }
-
-  /// Makes or replaces the persistent definition. Takes the lock.
-  void define(Definition definition) throws LibvirtException {
-    lock.lock();
-    try {
-      if (gone) {
-        throw notFound();
-      }
-      Definition before = stored.definition();
-      try {
-        stored.redefine(definition);
-      } catch (IOException e) {
-        if (before == null && session == null) {
-          forgetSelf();
-        }
-        throw upkeep.cannotWrite(e);
-      }
-      lifecycle(before == null ? Lifecycle.DEFINED_ADDED : Lifecycle.DEFINED_UPDATED);
     } finally {
       lock.unlock();
     }
@@ -467,6 +374,12 @@ final class DomainLife {
   DomainState state() {
     Session running = session;
     return running == null ? offState : running.live().state();
+  }
+
+  void refuseIfBlocked() throws LibvirtException {
+    if (blocked != null) {
+      throw ErrorCode.OPERATION_INVALID.because(blocked);
+    }
   }
 
   Optional<String> blockedBecause() {
@@ -600,8 +513,8 @@ final class DomainLife {
     if (stored.definition() == null) {
       snapshots.dropMetadata();
       checkpoints.dropMetadata();
-      forgetSelf();
     }
+    goIfNothingIsLeft();
   }
 
   /// What ran when the last daemon ended is not taken up: only what it left is cleared.
@@ -626,9 +539,17 @@ final class DomainLife {
     signal();
   }
 
-  private void forgetSelf() {
+  /// Ends a domain that neither runs nor is defined: nobody finds it any more.
+  void goIfNothingIsLeft() {
+    if (session == null && stored.definition() == null) {
+      gone = true;
+      context.forget().accept(this);
+    }
+  }
+
+  /// Ends a domain whose place another one has taken, under another name.
+  void goFor() {
     gone = true;
-    context.forget().accept(this);
   }
 
   private LibvirtException notFound() {

@@ -288,7 +288,7 @@ public final class Domains {
     while (true) {
       Domain domain = claim(definition);
       try {
-        domain.life().define(definition);
+        domain.life().persistence().define(definition);
         return domain;
       } catch (LibvirtException e) {
         if (!domain.life().isGone() || e.code() != ErrorCode.NO_DOMAIN) {
@@ -374,7 +374,8 @@ public final class Domains {
             ErrorDomain.DOMAIN, "domain with name '%s' already exists".formatted(name));
       }
       var renaming = new Renaming(context.state(), domain.name(), name);
-      StoredDefinition stored = domain.life().locked(() -> domain.life().renamed(renaming));
+      StoredDefinition stored =
+          domain.life().locked(() -> domain.life().persistence().renamed(renaming));
       Domain renamed = new Domain(context, name, domain.uuid());
       restore(renamed, stored);
       byName.remove(domain.name());
