@@ -236,7 +236,8 @@ class ServeFaultsIT {
         peer.read();
       }
       Held meanwhile = held();
-      assertThat(meanwhile.threads()).isGreaterThan(CROWD);
+      assertThat(meanwhile.descriptors()).isGreaterThan(CROWD);
+      assertThat(meanwhile.threads()).isLessThan(CROWD / 10); // the silent have none
       System.out.println(
           CROWD
               + " at once: "

@@ -22,8 +22,9 @@ import java.util.function.BooleanSupplier;
 /// Offers block nodes over NBD, on any number of sockets; exports come and go while it serves.
 ///
 /// Every method may be called from any thread. Threads: one for each listening socket, one for each
-/// connection, one that drops clients whose handshake takes too long. None is ever interrupted:
-/// they end because their socket does.
+/// connection whose client is not silent ([PollingSocket] says when it is), one that watches the
+/// sockets of those that are, one that drops clients whose handshake takes too long. None is ever
+/// interrupted: they end because their socket does.
 public final class ExportServer implements AutoCloseable {
   private static final Logger LOG = System.getLogger(ExportServer.class.getName());
 
@@ -37,6 +38,7 @@ public final class ExportServer implements AutoCloseable {
   private final ServerLimits limits;
   private final Optional<ServerTls> tls;
   private final BufferPool pool;
+  private final RestingConnections resting = new RestingConnections();
   private final Object lock = new Object();
 
   // All under `lock`.
@@ -289,12 +291,12 @@ public final class ExportServer implements AutoCloseable {
       connections.add(connection);
       shakingHands.add(connection);
     }
-    try {
-      Thread.ofPlatform().name(name).daemon().start(connection);
-      startTimer();
-    } catch (OutOfMemoryError e) { // no more threads
-      connection.drop("no thread for it: " + e.getMessage());
-      owner.left(connection);
+    if (connection.start()) {
+      try {
+        startTimer();
+      } catch (OutOfMemoryError e) { // no more threads
+        connection.drop("no thread for its handshake's time: " + e.getMessage());
+      }
     }
   }
 
@@ -346,6 +348,11 @@ public final class ExportServer implements AutoCloseable {
         @Override
         public ServerHandshake.Exports exportsFor(ServerConnection connection) {
           return new Seen(connection);
+        }
+
+        @Override
+        public boolean rest(ServerConnection connection) {
+          return resting.add(connection);
         }
 
         @Override

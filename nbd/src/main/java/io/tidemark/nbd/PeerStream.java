@@ -14,11 +14,13 @@ import javax.net.ssl.SSLEngine;
 /// fit; before the thread blocks for them, what waits to be sent is sent. So a peer that sends many
 /// requests at once gets their replies in one write, and one that waits for each gets it at once.
 ///
-/// Buffers start tiny and grow when a request or a burst does not fit. Used by one thread, but for
-/// [#stopReading] and [#close].
+/// Buffers start tiny and grow when a request or a burst does not fit. Used by one thread at a
+/// time, but for [#stopReading] and [#close].
 final class PeerStream implements AutoCloseable {
   private final SocketChannel socket;
   private final BufferPool pool;
+  private final ByteBuffer tinyIn = BufferPool.tiny();
+  private final ByteBuffer tinyOut = BufferPool.tiny();
   private ByteChannel channel; // the socket, or TLS over it; changed by the owning thread
   private ByteBuffer in; // position to limit: read and not yet used
   private ByteBuffer out; // start to position: to be sent
@@ -29,8 +31,8 @@ final class PeerStream implements AutoCloseable {
     this.socket = socket;
     this.channel = socket;
     this.pool = pool;
-    this.in = BufferPool.tiny().limit(0);
-    this.out = BufferPool.tiny();
+    this.in = tinyIn.limit(0);
+    this.out = tinyOut;
   }
 
   /// Sends what waits, and speaks TLS from now on.
@@ -190,6 +192,14 @@ final class PeerStream implements AutoCloseable {
   void stopReading() throws IOException {
     stopped = true;
     socket.shutdownInput();
+  }
+
+  /// Gives the buffers back and goes on with the tiny ones. There is nothing unread and nothing to
+  /// be sent.
+  void shrink() {
+    close();
+    in = tinyIn.clear().limit(0);
+    out = tinyOut.clear();
   }
 
   /// From the owning thread, when it is done: gives the buffers back.

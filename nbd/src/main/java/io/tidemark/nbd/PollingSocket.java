@@ -14,14 +14,20 @@ import java.util.function.LongSupplier;
 /// went to sleep meanwhile is woken for as much again, or more in a virtual machine, whose idle CPU
 /// must be started first. So the thread polls for up to [#POLL_NANOS], but only
 ///
-/// - when the last wait was shorter than that: who pauses finds a sleeping server, and costs
-///   nothing;
+/// - when the last wait was shorter than that, or before it rests (below): who pauses finds a
+///   sleeping server, and costs nothing;
 /// - when the client asks for one thing at a time: requests that come while others run are better
 ///   taken many at once, which sleeping brings about;
 /// - while another CPU has no thread that serves: polling must not keep work waiting.
 ///
-/// QEMU's event loop does the same (`poll-max-ns`). Used by the connection's thread; others may
-/// shut down or close the socket. The socket is left in non-blocking mode.
+/// QEMU's event loop does the same (`poll-max-ns`).
+///
+/// A read that would sleep may say instead that the connection [#rests], which needs no thread. Who
+/// was silent for long asks a few things when he comes back, with pauses between, and is silent
+/// again; so the next [#SHORT_RESTS] pauses after a long one, and the first ones of a connection,
+/// are such rests, and a client that goes on keeps its thread until it is silent for long again.
+/// Used by the connection's thread; others may shut down or close the socket. The socket is left in
+/// non-blocking mode.
 final class PollingSocket implements ByteChannel {
   /// Longest time of polling for one read, as QEMU's default.
   static final long POLL_NANOS = 32_000;
@@ -29,6 +35,13 @@ final class PollingSocket implements ByteChannel {
   /// Reads that find nothing, one request each, until a client that had several requests under way
   /// counts as one that asks for one thing at a time.
   static final int SINGLE_AGAIN = 64;
+
+  /// A pause of this length is a long one.
+  static final long LONG_NANOS = 1_000_000_000;
+
+  /// Pauses shorter than that which a connection rests in, each for the price of a thread's start,
+  /// until it keeps its thread.
+  static final int SHORT_RESTS = 8;
 
   /// Threads that serve or poll and do not sleep, beside the CPUs there are for them.
   static final class Awake {
@@ -42,6 +55,10 @@ final class PollingSocket implements ByteChannel {
       this.cpus = cpus;
     }
 
+    int count() {
+      return threads.get();
+    }
+
     private boolean spare() {
       return threads.get() < cpus;
     }
@@ -53,6 +70,10 @@ final class PollingSocket implements ByteChannel {
   private boolean shortWait = true;
   private int requests; // since a read found nothing
   private int single; // reads to go until polling makes sense
+  private boolean mayRest; // in the next read
+  private boolean rests;
+  private int restsLeft = SHORT_RESTS;
+  private long pauseStart; // of the rest
 
   PollingSocket(SocketChannel socket, Awake awake, LongSupplier nanoTime) throws IOException {
     this.socket = socket;
@@ -67,9 +88,39 @@ final class PollingSocket implements ByteChannel {
     requests++;
   }
 
-  /// Reads what is there, else waits until something is; -1 at the end of the stream.
+  /// The next read may end in a rest.
+  void mayRest() {
+    mayRest = true;
+  }
+
+  /// Whether the last read ended so: nothing came, and nobody needs to wait on a thread until the
+  /// socket can be read. The connection counts as asleep until [#resume].
+  boolean rests() {
+    return rests;
+  }
+
+  /// Before the next read of a connection that rested.
+  void resume() {
+    awake.threads.incrementAndGet();
+    rests = false;
+    restsLeft--;
+    paused();
+  }
+
+  private void paused() {
+    long nanos = nanoTime.getAsLong() - pauseStart;
+    shortWait = nanos < POLL_NANOS;
+    if (nanos >= LONG_NANOS) {
+      restsLeft = SHORT_RESTS;
+    }
+  }
+
+  /// Reads what is there, else waits until something is; -1 at the end of the stream, and when the
+  /// connection [#rests].
   @Override
   public int read(ByteBuffer into) throws IOException {
+    boolean resting = mayRest && restsLeft > 0;
+    mayRest = false;
     int count = socket.read(into);
     if (count != 0 || !into.hasRemaining()) {
       return count;
@@ -77,17 +128,24 @@ final class PollingSocket implements ByteChannel {
     single = requests > 1 ? SINGLE_AGAIN : Math.max(0, single - 1);
     requests = 0;
     long start = nanoTime.getAsLong();
-    if (shortWait && single == 0 && awake.spare()) {
+    if ((shortWait || resting) && single == 0 && awake.spare()) {
       do {
         Thread.onSpinWait();
         count = socket.read(into);
         if (count != 0) {
+          shortWait = true;
           return count;
         }
       } while (nanoTime.getAsLong() - start < POLL_NANOS);
     }
+    pauseStart = start;
+    if (resting) {
+      rests = true;
+      awake.threads.decrementAndGet();
+      return -1;
+    }
     count = asleep(true, into);
-    shortWait = nanoTime.getAsLong() - start < POLL_NANOS;
+    paused();
     return count;
   }
 
@@ -125,6 +183,8 @@ final class PollingSocket implements ByteChannel {
   /// The thread serves no longer; the socket stays open.
   @Override
   public void close() {
-    awake.threads.decrementAndGet();
+    if (!rests) {
+      awake.threads.decrementAndGet();
+    }
   }
 }

@@ -8,9 +8,11 @@ import java.nio.channels.ClosedChannelException;
 import java.nio.channels.SocketChannel;
 import java.util.Optional;
 import javax.net.ssl.SSLException;
+import org.jspecify.annotations.Nullable;
 
-/// One client, on one platform thread from its first byte to its last.
-final class ServerConnection implements Runnable {
+/// One client, on one platform thread at a time: on none while the client is silent and the
+/// connection rests, and then on another.
+final class ServerConnection implements RestingConnections.Resting {
   private static final Logger LOG = System.getLogger(ServerConnection.class.getName());
 
   /// What the server does for its connections.
@@ -18,7 +20,11 @@ final class ServerConnection implements Runnable {
     /// Exports as seen by a connection; opening one registers the connection with it.
     ServerHandshake.Exports exportsFor(ServerConnection connection);
 
-    /// The connection's thread is done, and its socket is closed.
+    /// Has [#wake] called when the client says something, and returns true; false when that is not
+    /// possible now.
+    boolean rest(ServerConnection connection);
+
+    /// The connection is done, and its socket is closed.
     void left(ServerConnection connection);
   }
 
@@ -28,6 +34,9 @@ final class ServerConnection implements Runnable {
   private final PeerStream stream;
   private final String name;
   private final long deadline;
+  private final Object closing = new Object();
+  private boolean resting; // under `closing`: the channel must stay open
+  private @Nullable ServerTransmission transmission; // null until an export is open
 
   /// @param name for the log
   /// @param deadline `System.nanoTime()` by which an export must be open
@@ -51,17 +60,41 @@ final class ServerConnection implements Runnable {
   }
 
   @Override
-  public void run() {
+  public SocketChannel channel() {
+    return channel;
+  }
+
+  /// Starts the connection's first thread, or the next one after a rest; without one it is dropped.
+  /// False then.
+  boolean start() {
     try {
-      Optional<ServerHandshake.Opened> opened =
-          new ServerHandshake(stream, owner.exportsFor(this), tls).run();
-      if (opened.isPresent()) {
-        LOG.log(
-            Level.DEBUG,
-            "{0}: opened export {1}",
-            name,
-            ServerHandshake.quote(opened.get().export().name()));
-        new ServerTransmission(stream, opened.get(), name).run();
+      Thread.ofPlatform().name(name).daemon().start(this::run);
+      return true;
+    } catch (OutOfMemoryError e) { // no more threads
+      drop("no thread for it: " + e.getMessage());
+      end();
+      return false;
+    }
+  }
+
+  @Override
+  public void wake() {
+    rests(false);
+    start();
+  }
+
+  private void run() {
+    boolean rests = false;
+    try {
+      if (transmission == null) {
+        transmission = shakeHands();
+      }
+      while (!rests && transmission != null && transmission.run()) {
+        rests(true);
+        rests = owner.rest(this); // from here on another thread may serve it
+        if (!rests) {
+          rests(false);
+        }
       }
     } catch (NbdProtocolException e) {
       LOG.log(Level.INFO, "{0}: dropped: {1}", name, e.getMessage());
@@ -74,9 +107,37 @@ final class ServerConnection implements Runnable {
     } catch (RuntimeException | Error e) {
       LOG.log(Level.ERROR, name + ": dropped by a fault of our own", e);
     } finally {
-      closeChannel();
-      stream.close();
-      owner.left(this);
+      if (!rests) {
+        end();
+      }
+    }
+  }
+
+  /// Null when the client opened no export.
+  private @Nullable ServerTransmission shakeHands() throws IOException {
+    Optional<ServerHandshake.Opened> opened =
+        new ServerHandshake(stream, owner.exportsFor(this), tls).run();
+    if (opened.isEmpty()) {
+      return null;
+    }
+    LOG.log(
+        Level.DEBUG,
+        "{0}: opened export {1}",
+        name,
+        ServerHandshake.quote(opened.get().export().name()));
+    return new ServerTransmission(stream, opened.get(), name);
+  }
+
+  private void end() {
+    rests(false);
+    closeChannel();
+    stream.close();
+    owner.left(this);
+  }
+
+  private void rests(boolean now) {
+    synchronized (closing) {
+      resting = now;
     }
   }
 
@@ -104,10 +165,15 @@ final class ServerConnection implements Runnable {
     } catch (IOException _) {
       // Safe because it is closed next.
     }
-    try {
-      channel.close();
-    } catch (IOException e) {
-      LOG.log(Level.DEBUG, "{0}: closing: {1}", name, e.getMessage());
+    synchronized (closing) {
+      if (resting) {
+        return; // its input ended: it is woken, and closes
+      }
+      try {
+        channel.close();
+      } catch (IOException e) {
+        LOG.log(Level.DEBUG, "{0}: closing: {1}", name, e.getMessage());
+      }
     }
   }
 }

@@ -11,7 +11,8 @@ import java.lang.System.Logger.Level;
 import java.nio.ByteBuffer;
 import org.jspecify.annotations.Nullable;
 
-/// A client's requests, one after the other on the connection's thread.
+/// A client's requests, one after the other on the connection's thread. Between requests it may go
+/// without one: [#run].
 ///
 /// Every request that is complete in the input buffer is executed before the replies are sent; so a
 /// deep queue costs two system calls a burst beside the disk's own, and a request waits for no
@@ -70,29 +71,50 @@ final class ServerTransmission {
     this.status = new StatusReplies(stream, opened, frames);
   }
 
-  /// Serves until the client leaves or the stream is stopped.
+  /// Serves until the client leaves or the stream is stopped. True when it is neither, but the
+  /// client is silent: then nothing is to be done until the socket can be read, and this is called
+  /// again, on any thread.
   ///
   /// @throws NbdProtocolException when the client breaks the protocol
-  void run() throws IOException {
+  boolean run() throws IOException {
+    if (polling != null) {
+      polling.resume();
+      return serve(polling);
+    }
     try (RequestPipeline opening =
         RequestPipeline.open(stream, opened, this::logFailure).orElse(null)) {
       pipeline = opening;
       if (opening != null || stream.encrypted()) {
         serve();
-        return;
+        return false;
       }
-      try (var socket =
-          new PollingSocket(stream.socket(), PollingSocket.Awake.PROCESS, System::nanoTime)) {
-        polling = socket;
-        reads.lendTo(socket);
-        stream.through(socket);
-        serve();
-      }
+    }
+    PollingSocket socket =
+        new PollingSocket(stream.socket(), PollingSocket.Awake.PROCESS, System::nanoTime);
+    polling = socket;
+    reads.lendTo(socket);
+    stream.through(socket);
+    return serve(socket);
+  }
+
+  /// Returns whether the connection rests.
+  private boolean serve(PollingSocket socket) throws IOException {
+    try (socket) {
+      serve();
+      return socket.rests();
     }
   }
 
+  /// Waits for a request; false when the stream ended, or the connection rests.
+  private boolean awaitRequest() throws IOException {
+    if (polling != null && !stream.in().hasRemaining()) {
+      polling.mayRest();
+    }
+    return stream.fill(Integer.BYTES);
+  }
+
   private void serve() throws IOException {
-    while (stream.fill(Integer.BYTES)) {
+    while (awaitRequest()) {
       int magic = stream.in().getInt(stream.in().position());
       if (magic != framing.requestMagic()) {
         throw new NbdProtocolException("request magic 0x" + Integer.toHexString(magic));
@@ -122,6 +144,10 @@ final class ServerTransmission {
       if (!execute()) {
         break;
       }
+    }
+    if (polling != null && polling.rests()) {
+      stream.shrink();
+      return;
     }
     if (stream.in().hasRemaining()) {
       LOG.log(Level.DEBUG, "{0}: left in the middle of a request", peer);

@@ -63,10 +63,11 @@ class PollingSocketTest {
   }
 
   /// A thread that waits in a read, as /proc tells; so what it waits for is sent when it sleeps.
-  private void sendWhenAsleep(Thread reader) {
+  private void sendWhenAsleep(Thread reader, Runnable before) {
     while (!asleep(reader)) {
       Thread.onSpinWait();
     }
+    before.run();
     send(1);
   }
 
@@ -148,10 +149,60 @@ class PollingSocketTest {
   }
 
   private void readAsleep(PollingSocket socket) throws Exception {
+    readAsleep(socket, () -> {});
+  }
+
+  private void readAsleep(PollingSocket socket, Runnable meanwhile) throws Exception {
     Thread reader = Thread.currentThread();
-    var sender = CompletableFuture.runAsync(() -> sendWhenAsleep(reader));
+    var sender = CompletableFuture.runAsync(() -> sendWhenAsleep(reader, meanwhile));
     assertThat(socket.read(ByteBuffer.allocate(4096))).isEqualTo(1);
     sender.get();
+  }
+
+  /// Rests once, and is spoken to after `pause`.
+  private void rest(PollingSocket socket, AtomicLong now, long pause) throws IOException {
+    socket.mayRest();
+    assertThat(socket.read(ByteBuffer.allocate(1))).isEqualTo(-1);
+    assertThat(socket.rests()).isTrue();
+    now.addAndGet(pause);
+    send(1);
+    socket.resume();
+    assertThat(socket.rests()).isFalse();
+    assertThat(socket.read(ByteBuffer.allocate(2))).isEqualTo(1);
+  }
+
+  @Test
+  void restsSomeTimesAfterALongPauseOnly() throws Exception {
+    var now = new AtomicLong();
+    // Never polls.
+    try (var socket = new PollingSocket(server, new PollingSocket.Awake(0), now::get)) {
+      for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < PollingSocket.SHORT_RESTS; i++) {
+          rest(socket, now, PollingSocket.LONG_NANOS - 1);
+        }
+        socket.mayRest();
+        readAsleep(socket, () -> {});
+        now.addAndGet(PollingSocket.LONG_NANOS); // for its work, which is no pause
+        socket.mayRest();
+        readAsleep(socket, () -> now.addAndGet(PollingSocket.LONG_NANOS));
+      }
+      rest(socket, now, PollingSocket.LONG_NANOS);
+      readAsleep(socket, () -> {}); // it was not asked to rest
+    }
+  }
+
+  @Test
+  void countsARestAsSleep() throws Exception {
+    var awake = new PollingSocket.Awake(0); // never polls
+    var restful = new PollingSocket(server, awake, System::nanoTime);
+    restful.mayRest();
+    assertThat(restful.read(ByteBuffer.allocate(1))).isEqualTo(-1);
+    restful.close(); // its thread ends, and closes what it used
+    assertThat(awake.count()).isZero();
+    restful.resume();
+    assertThat(awake.count()).isEqualTo(1);
+    restful.close();
+    assertThat(awake.count()).isZero();
   }
 
   @Test
