@@ -14,8 +14,8 @@ import java.util.function.LongSupplier;
 /// went to sleep meanwhile is woken for as much again, or more in a virtual machine, whose idle CPU
 /// must be started first. So the thread polls for up to [#POLL_NANOS], but only
 ///
-/// - when the last wait was shorter than that, or before it rests (below): who pauses finds a
-///   sleeping server, and costs nothing;
+/// - when the last wait was shorter than that, or before a rest (below) that is not the first one:
+///   who pauses finds a sleeping server, and costs nothing;
 /// - when the client asks for one thing at a time: requests that come while others run are better
 ///   taken many at once, which sleeping brings about;
 /// - while another CPU has no thread that serves: polling must not keep work waiting.
@@ -68,6 +68,7 @@ final class PollingSocket implements ByteChannel {
   private final SocketChannel socket;
   private final LongSupplier nanoTime;
   private boolean shortWait = true;
+  private boolean hasPaused;
   private int requests; // since a read found nothing
   private int single; // reads to go until polling makes sense
   private boolean mayRest; // in the next read
@@ -110,6 +111,7 @@ final class PollingSocket implements ByteChannel {
   private void paused() {
     long nanos = nanoTime.getAsLong() - pauseStart;
     shortWait = nanos < POLL_NANOS;
+    hasPaused = true;
     if (nanos >= LONG_NANOS) {
       restsLeft = SHORT_RESTS;
     }
@@ -128,7 +130,7 @@ final class PollingSocket implements ByteChannel {
     single = requests > 1 ? SINGLE_AGAIN : Math.max(0, single - 1);
     requests = 0;
     long start = nanoTime.getAsLong();
-    if ((shortWait || resting) && single == 0 && awake.spare()) {
+    if ((resting ? hasPaused : shortWait) && single == 0 && awake.spare()) {
       do {
         Thread.onSpinWait();
         count = socket.read(into);

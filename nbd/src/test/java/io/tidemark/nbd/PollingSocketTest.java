@@ -192,6 +192,23 @@ class PollingSocketTest {
   }
 
   @Test
+  void pollsBeforeEveryRestButTheFirst() throws Exception {
+    var now = new AtomicLong();
+    var looks = new AtomicInteger();
+    LongSupplier clock =
+        () -> {
+          looks.incrementAndGet();
+          return now.getAndAdd(1000);
+        };
+    try (var socket = new PollingSocket(server, new PollingSocket.Awake(2), clock)) {
+      rest(socket, now, PollingSocket.LONG_NANOS);
+      assertThat(looks.getAndSet(0)).isEqualTo(2);
+      rest(socket, now, PollingSocket.LONG_NANOS);
+      assertThat(looks.get()).isGreaterThan(2);
+    }
+  }
+
+  @Test
   void countsARestAsSleep() throws Exception {
     var awake = new PollingSocket.Awake(0); // never polls
     var restful = new PollingSocket(server, awake, System::nanoTime);
