@@ -262,7 +262,7 @@ final class ImageCheck {
 
   private void tables(long l1Offset, int l1Entries, boolean active) throws BlockException {
     count(l1Offset, 8L * l1Entries);
-    long[] l1 = MappingTables.readL1(file, l1Offset, l1Entries);
+    long[] l1 = L1Table.read(file, l1Offset, l1Entries);
     long tables = 0;
     for (long entry : l1) {
       if (entry == 0) {
@@ -499,7 +499,7 @@ final class ImageCheck {
     if (fix) {
       file.sync();
     }
-    long[] l1 = MappingTables.readL1(file, header.l1Offset(), header.l1Entries());
+    long[] l1 = L1Table.read(file, header.l1Offset(), header.l1Entries());
     for (int i = 0; i < l1.length; i++) {
       long host = L2Entry.host(l1[i]);
       if (host == 0) {

@@ -132,7 +132,7 @@ final class ImageRepair {
     Geometry geometry = header.geometry();
     var refcounts = new RefcountReader(file, header);
     long fixed = 0;
-    for (long l1Entry : MappingTables.readL1(file, l1Offset, l1Entries)) {
+    for (long l1Entry : L1Table.read(file, l1Offset, l1Entries)) {
       long host = L2Entry.host(l1Entry);
       if (host == 0 || !geometry.aligned(host) || host >= file.length() || refcounts.holds(host)) {
         continue;

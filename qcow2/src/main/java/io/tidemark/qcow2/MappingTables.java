@@ -18,7 +18,8 @@ import org.jspecify.annotations.Nullable;
 ///
 /// Reading an entry takes no lock, and finds an extended one whole ([L2Table]). Changing one takes
 /// `lock`, which is short: nothing slow happens under it. A changed table is dirty until
-/// [WriteBack] has written it; a dirty table is never dropped from the cache.
+/// [WriteBack] has written it; a dirty table is never dropped from the cache. What comes out of the
+/// file is checked by [StoredTables] before it is in the cache.
 ///
 /// What is on disk after each step of a change ([#change]):
 /// 1. The host cluster has its count (written, [Allocator]) and its data (written by the caller).
@@ -44,9 +45,6 @@ final class MappingTables {
   /// Guest clusters in one [#change].
   static final int MAX_CHANGE = 1024;
 
-  /// Entries of an L1 table that are read or written at once: the table alone can have 32 MiB.
-  private static final int L1_PIECE = 64 << 10;
-
   private static final int STRIPES = 64;
 
   /// Host clusters that lost one reference each by a change.
@@ -71,8 +69,7 @@ final class MappingTables {
   private final HostFile file;
   private final Geometry geometry;
   private final Allocator allocator;
-  private final MetadataClusters metadata;
-  private final boolean readOnly;
+  private final StoredTables stored;
   private volatile Tables tables;
   private final Object[] stripes = new Object[STRIPES]; // a table is loaded or made under its own
 
@@ -99,30 +96,10 @@ final class MappingTables {
     this.file = file;
     this.geometry = header.geometry();
     this.allocator = allocator;
-    this.metadata = metadata;
-    this.readOnly = readOnly;
+    this.stored = new StoredTables(file, header.geometry(), metadata, readOnly);
     this.tables = new Tables(new AtomicLongArray(l1), new AtomicReferenceArray<>(l1.length));
     for (int i = 0; i < STRIPES; i++) {
       stripes[i] = new Object();
-    }
-  }
-
-  static long[] readL1(HostFile file, long offset, int entries) throws BlockException {
-    long[] l1 = new long[entries];
-    for (int at = 0; at < entries; at += L1_PIECE) {
-      int count = Math.min(L1_PIECE, entries - at);
-      file.readAt(offset + 8L * at, count * 8).asLongBuffer().get(l1, at, count);
-    }
-    return l1;
-  }
-
-  /// Writes an L1 table where it belongs.
-  static void writeL1(HostFile file, long offset, long[] l1) throws BlockException {
-    for (int at = 0; at < l1.length; at += L1_PIECE) {
-      int count = Math.min(L1_PIECE, l1.length - at);
-      ByteBuffer raw = Header.bigEndian(8 * count);
-      raw.asLongBuffer().put(l1, at, count);
-      file.write(offset + 8L * at, raw);
     }
   }
 
@@ -224,20 +201,9 @@ final class MappingTables {
     }
     long plain = table.plain(l2Index(cluster), (int) (unit & (Subclusters.COUNT - 1)));
     if (plain == L2Table.CONTRADICTION) {
-      throw contradiction(cluster, table.slot(l2Index(cluster)));
+      throw stored.contradiction(cluster, table.slot(l2Index(cluster)));
     }
     return plain;
-  }
-
-  private CorruptImageException contradiction(long cluster, L2Slot slot) {
-    return file.corrupt(
-        "guest cluster "
-            + cluster
-            + ": L2 entry 0x"
-            + Long.toHexString(slot.entry())
-            + " and subcluster bitmap 0x"
-            + Long.toHexString(slot.bitmap())
-            + " contradict one another");
   }
 
   private @Nullable L2Table table(int i) throws BlockException {
@@ -265,10 +231,7 @@ final class MappingTables {
       if (L2Entry.host(entry) == 0) {
         return null;
       }
-      var table = newTable(l1Index, checkedTable(entry, l1Index), readTable(entry));
-      if (!readOnly) {
-        checkEntries(table);
-      }
+      L2Table table = stored.read(l1Index, entry);
       lock.lock();
       try {
         install(table);
@@ -276,84 +239,6 @@ final class MappingTables {
         lock.unlock();
       }
       return table;
-    }
-  }
-
-  private L2Table newTable(int l1Index, long hostOffset, ByteBuffer content) {
-    long bias = geometry.dataFile() ? Geometry.DATA_FILE_BIAS : 0;
-    return new L2Table(l1Index, hostOffset, content, geometry.extendedL2(), bias);
-  }
-
-  private ByteBuffer readTable(long l1Entry) throws BlockException {
-    return file.readAt(L2Entry.host(l1Entry), geometry.clusterSize());
-  }
-
-  private long checkedTable(long entry, int l1Index) throws CorruptImageException {
-    long host = L2Entry.host(entry);
-    if (!geometry.aligned(host) || host < geometry.clusterSize() || host >= file.length()) {
-      throw file.corrupt(
-          "L1 entry "
-              + l1Index
-              + ": L2 table at 0x"
-              + Long.toHexString(host)
-              + " is not cluster-aligned inside the file of "
-              + file.length()
-              + " bytes");
-    }
-    return host;
-  }
-
-  /// Before an image is written to, no entry of a table in use may lead to its own metadata or out
-  /// of the file.
-  private void checkEntries(L2Table table) throws BlockException {
-    long end = geometry.clusters(file.length());
-    for (int i = 0; i < table.length(); i++) {
-      L2Slot slot = table.slot(i);
-      long entry = slot.entry();
-      if (geometry.extendedL2() && Subclusters.corrupt(entry, slot.bitmap())) {
-        throw contradiction(((long) table.l1Index() << geometry.l2Bits()) + i, slot);
-      }
-      if (geometry.dataFile()) {
-        checkDataFilePlace(table, i, entry);
-      } else if (L2Entry.placed(entry)) {
-        long host = L2Entry.host(entry);
-        checkPlace(table, i, host, 1, geometry.aligned(host), end);
-      } else if (L2Entry.kind(entry) == L2Entry.Kind.COMPRESSED) {
-        long host = L2Entry.compressedOffset(entry, geometry);
-        long lastByte = host + L2Entry.compressedLength(entry, geometry) - 1;
-        long count = (lastByte >>> geometry.clusterBits()) - (host >>> geometry.clusterBits()) + 1;
-        checkPlace(table, i, host, count, true, end);
-      }
-    }
-  }
-
-  /// qemu: every data cluster of a data file is at its guest offset, whether or not the file is
-  /// raw; 7.2. New ones go there, so none may be elsewhere.
-  private void checkDataFilePlace(L2Table table, int index, long entry) throws BlockException {
-    long guest = (((long) table.l1Index() << geometry.l2Bits()) + index) << geometry.clusterBits();
-    if ((entry & L2Entry.COMPRESSED) != 0
-        || (L2Entry.placed(entry) && L2Entry.host(entry) != Geometry.DATA_FILE_BIAS + guest)) {
-      throw new UnsupportedImageException(
-          file.name()
-              + ": L2 entry of guest offset 0x"
-              + Long.toHexString(guest)
-              + " does not lead to the same offset of the data file; such an image can be read only");
-    }
-  }
-
-  private void checkPlace(
-      L2Table table, int index, long host, long count, boolean aligned, long end)
-      throws CorruptImageException {
-    long cluster = host >>> geometry.clusterBits();
-    if (!aligned || cluster > end - count || metadata.firstIn(cluster, count) >= 0) {
-      throw file.corrupt(
-          "L2 entry "
-              + index
-              + " at 0x"
-              + Long.toHexString(table.hostOffset() + (long) geometry.l2EntryBytes() * index)
-              + ": host offset 0x"
-              + Long.toHexString(host)
-              + " is not a data cluster of the file; check the image");
     }
   }
 
@@ -545,7 +430,7 @@ final class MappingTables {
       allocator.giveBack(home);
       throw e;
     }
-    var table = newTable(l1Index, host, content);
+    L2Table table = stored.table(l1Index, host, content);
     long entry = host | L2Entry.COPIED;
     lock.lock();
     try {

@@ -123,7 +123,7 @@ final class OpenImage {
     this.geometry = first.geometry();
     this.header = new HeaderFields(file, first);
     this.snapshots = readSnapshots(first);
-    long[] l1 = MappingTables.readL1(file, first.l1Offset(), first.l1Entries());
+    long[] l1 = L1Table.read(file, first.l1Offset(), first.l1Entries());
     this.metadata =
         readOnly ? MetadataClusters.NONE : MetadataClusters.named(file, first, l1, snapshots);
     var refcounts = new Refcounts(file, first, metadata);

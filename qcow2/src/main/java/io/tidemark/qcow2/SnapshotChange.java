@@ -112,7 +112,7 @@ final class SnapshotChange {
 
   private long[] activeL1() throws BlockException {
     Header now = header.now();
-    return MappingTables.readL1(file, now.l1Offset(), now.l1Entries());
+    return L1Table.read(file, now.l1Offset(), now.l1Entries());
   }
 
   private void replaceTable(long offset, long bytes) {
@@ -149,7 +149,7 @@ final class SnapshotChange {
   /// @param gone its L1 table and what only it names go
   /// @param entries the table's that stay
   void delete(SnapshotTable.Entry gone, List<SnapshotTable.Entry> entries) throws BlockException {
-    long[] l1 = MappingTables.readL1(file, gone.l1Offset(), gone.l1Entries());
+    long[] l1 = L1Table.read(file, gone.l1Offset(), gone.l1Entries());
     trees.add(new Tree(l1, -1));
     replaceTable(gone.l1Offset(), 8L * gone.l1Entries());
     long[] fresh = activeL1();
@@ -167,7 +167,7 @@ final class SnapshotChange {
   /// @param virtualSize of the disk then
   void apply(SnapshotTable.Entry entry, long virtualSize, List<SnapshotTable.Entry> entries)
       throws BlockException {
-    long[] l1 = MappingTables.readL1(file, entry.l1Offset(), entry.l1Entries());
+    long[] l1 = L1Table.read(file, entry.l1Offset(), entry.l1Entries());
     trees.add(new Tree(activeL1(), -1));
     trees.add(new Tree(l1, 1));
     long wanted = Math.max(l1.length, geometry.l1EntriesFor(virtualSize));
@@ -417,7 +417,7 @@ final class SnapshotChange {
     final long refcountOffset = tableOffset;
     allocator.close(); // what was counted ahead is given back before counts are copied
     file.write(snapshotsOffset, table);
-    MappingTables.writeL1(file, l1Offset, l1);
+    L1Table.write(file, l1Offset, l1);
     writeBlocks();
     writeRefcountTable(refcountOffset);
     file.sync();

@@ -113,7 +113,7 @@ final class SnapshotTableRepair {
     List<SnapshotTable.Entry> entries =
         table().entries().stream().map(SnapshotTable::forVersion3).toList();
     ByteBuffer raw = SnapshotTable.write(file, entries);
-    long[] l1 = MappingTables.readL1(file, header.l1Offset(), header.l1Entries());
+    long[] l1 = L1Table.read(file, header.l1Offset(), header.l1Entries());
     var metadata = MetadataClusters.named(file, header, l1, table());
     var refcounts = new Refcounts(file, header, metadata);
     var allocator = new Allocator(file, fields, refcounts, metadata);

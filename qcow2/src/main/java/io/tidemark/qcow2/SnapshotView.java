@@ -55,7 +55,7 @@ final class SnapshotView implements ReadOnlyNode {
               + Long.toUnsignedString(size)
               + " bytes");
     }
-    long[] l1 = MappingTables.readL1(file, entry.l1Offset(), entry.l1Entries());
+    long[] l1 = L1Table.read(file, entry.l1Offset(), entry.l1Entries());
     var tables = new MappingTables(file, header, l1, now.allocator, MetadataClusters.NONE, true);
     this.compressed = new CompressedReads(file, header);
     this.reads = new GuestReads(file, file, header, tables, backing, compressed);

@@ -44,7 +44,7 @@ final class ZeroExpansion {
   }
 
   private void run(long l1Offset, int l1Entries) throws BlockException {
-    long[] l1 = MappingTables.readL1(now.file, l1Offset, l1Entries);
+    long[] l1 = L1Table.read(now.file, l1Offset, l1Entries);
     var walk = new TableWalk(now.file, now.header.now());
     walk.tables(
         l1,
