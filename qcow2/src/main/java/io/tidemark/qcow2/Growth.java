@@ -36,6 +36,7 @@ final class Growth {
   private final MappingTables tables;
   private final Allocator allocator;
   private final GuestWrites writes;
+  private final GuestZeroes zeroes;
   private final WriteBack writeBack;
 
   Growth(
@@ -45,6 +46,7 @@ final class Growth {
       MappingTables tables,
       Allocator allocator,
       GuestWrites writes,
+      GuestZeroes zeroes,
       WriteBack writeBack) {
     this.file = file;
     this.data = data;
@@ -53,6 +55,7 @@ final class Growth {
     this.tables = tables;
     this.allocator = allocator;
     this.writes = writes;
+    this.zeroes = zeroes;
     this.writeBack = writeBack;
   }
 
@@ -103,7 +106,7 @@ final class Growth {
     if (entries > tables.l1Length()) {
       growL1((int) entries);
     }
-    writes.zeroBeyondEnd(oldSize, newSize);
+    zeroes.zeroBeyondEnd(oldSize, newSize);
     try {
       preallocate(oldSize, newSize, preallocation);
       if (geometry.dataFile()) {

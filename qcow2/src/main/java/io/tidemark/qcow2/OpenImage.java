@@ -61,6 +61,7 @@ final class OpenImage {
   final CompressedClusters compressed;
   final GuestReads reads;
   final GuestWrites writes;
+  final GuestZeroes zeroes;
   final Growth growth;
   private volatile PersistentBitmaps bitmaps;
   private volatile boolean prepared; // the next write may begin; else see prepare
@@ -136,8 +137,9 @@ final class OpenImage {
     Backing backing = lasting.backing();
     this.reads = new GuestReads(file, data, first, tables, backing, compressedReads);
     this.writes = new GuestWrites(data, header, tables, allocator, reads, backing, writeBack);
+    this.zeroes = new GuestZeroes(data, header, tables, backing, writes, writeBack);
     this.compressed = new CompressedClusters(file, geometry, allocator, compressedReads, writes);
-    this.growth = new Growth(file, data, header, tables, allocator, writes, writeBack);
+    this.growth = new Growth(file, data, header, tables, allocator, writes, zeroes, writeBack);
     this.markedCorrupt = first.has(Feature.CORRUPT);
     if (markedCorrupt && !readOnly) {
       file.corrupt("image is marked corrupt; repair it");

@@ -33,8 +33,9 @@ import org.jspecify.annotations.Nullable;
 /// An open qcow2 image.
 ///
 /// Any thread may read and write at any time. Reads, and writes to clusters that have their place,
-/// take no lock. The classes that do the work: [GuestReads], [GuestWrites], [MappingTables],
-/// [WriteBack], [Allocator], [ChangeLog]; each says what is on disk after its steps.
+/// take no lock. The classes that do the work: [GuestReads], [GuestWrites], [GuestZeroes],
+/// [MappingTables], [WriteBack], [Allocator], [ChangeLog]; each says what is on disk after its
+/// steps.
 ///
 /// Opened read-only, nothing is ever written. Opened for writing, nothing is written before the
 /// first guest write; that one first clears autoclear bits that are not ours to keep, marks bitmaps
@@ -306,7 +307,7 @@ public final class Qcow2Image implements FormatNode {
 
   @Override
   public void empty() throws BlockException {
-    change(image -> image.writes.empty());
+    change(image -> image.zeroes.empty());
   }
 
   @Override
@@ -439,13 +440,13 @@ public final class Qcow2Image implements FormatNode {
   @Override
   public void writeZeroes(long offset, long length, ZeroMode mode) throws BlockException {
     checkRange(offset, length);
-    change(image -> image.writes.writeZeroes(offset, length, mode));
+    change(image -> image.zeroes.writeZeroes(offset, length, mode));
   }
 
   @Override
   public void discard(long offset, long length) throws BlockException {
     checkRange(offset, length);
-    change(image -> image.writes.discard(offset, length));
+    change(image -> image.zeroes.discard(offset, length));
   }
 
   @Override
