@@ -8,6 +8,7 @@ import io.tidemark.block.FormatNode;
 import io.tidemark.block.ImageOpener;
 import io.tidemark.block.ImageSource;
 import io.tidemark.block.InternalSnapshot;
+import io.tidemark.qcow2.ImageInformation;
 import io.tidemark.qcow2.Qcow2Image;
 import java.nio.file.Path;
 import java.time.Instant;
@@ -26,7 +27,7 @@ record ImageFacts(
     long allocatedBytes,
     Optional<BackingReference> backing,
     Optional<ImageSource> beneath,
-    Optional<Qcow2Image.Information> qcow2,
+    Optional<ImageInformation> qcow2,
     List<BitmapStore.Stored> bitmaps) {
   static ImageFacts of(ImageSource source, FormatNode node) throws BlockException {
     if (node instanceof Qcow2Image image) {
@@ -63,7 +64,7 @@ record ImageFacts(
   }
 
   private boolean dirty() {
-    return qcow2.map(Qcow2Image.Information::dirty).orElse(false);
+    return qcow2.map(ImageInformation::dirty).orElse(false);
   }
 
   /// The backing file's name as the user would have to give it. qemu: what is beneath `./image` is
@@ -112,7 +113,7 @@ record ImageFacts(
   }
 
   private static void specific(
-      StringBuilder text, Qcow2Image.Information q, List<BitmapStore.Stored> bitmaps) {
+      StringBuilder text, ImageInformation q, List<BitmapStore.Stored> bitmaps) {
     boolean version3 = !q.compat().equals("0.10");
     text.append("    compat: ").append(q.compat()).append('\n');
     text.append("    compression type: ").append(q.compressionType()).append('\n');
@@ -180,7 +181,7 @@ record ImageFacts(
     return image.put("dirty-flag", dirty());
   }
 
-  private static void snapshots(ImageJson.Elements array, Qcow2Image.Information q) {
+  private static void snapshots(ImageJson.Elements array, ImageInformation q) {
     for (InternalSnapshot snapshot : q.snapshots()) {
       Instant date = snapshot.date();
       ImageJson.Members one = array.addObject();
@@ -196,7 +197,7 @@ record ImageFacts(
   }
 
   private static void specific(
-      ImageJson.Members data, Qcow2Image.Information q, List<BitmapStore.Stored> bitmaps) {
+      ImageJson.Members data, ImageInformation q, List<BitmapStore.Stored> bitmaps) {
     boolean version3 = !q.compat().equals("0.10");
     data.put("compat", q.compat());
     data.put("compression-type", q.compressionType());

@@ -7,23 +7,25 @@ import io.tidemark.block.BackingReference;
 import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.CreateOptions;
+import io.tidemark.block.Durability;
+import io.tidemark.block.OpenOptions;
+import io.tidemark.block.Preallocation;
 import io.tidemark.block.UnsupportedImageException;
+import io.tidemark.block.spi.NamedFiles;
 import io.tidemark.qcow2.Header.At;
 import io.tidemark.qcow2.Header.Extension;
 import java.nio.ByteBuffer;
+import java.util.Optional;
 
 /// The bytes of a new image: what its options make of it.
 ///
 /// Layout as `qemu-img create` leaves it: header, refcount table, refcount blocks, L1 table. The
 /// header is written last, after a sync: a file without it is no image. Preallocation follows, in
-/// the image opened as any other ([Qcow2Image#create]).
+/// the image opened as any other.
 ///
 /// @param virtualSize bytes, rounded up to whole sectors as QEMU does
 record NewImage(
-    Geometry geometry,
-    long virtualSize,
-    ImageOptions options,
-    java.util.Optional<BackingReference> backing) {
+    Geometry geometry, long virtualSize, ImageOptions options, Optional<BackingReference> backing) {
   static NewImage of(String name, CreateOptions asked) throws BlockException {
     ImageOptions options = ImageOptions.of(name, asked);
     long size = (asked.virtualSize() + 511) & ~511L; // negative when it passes a long
@@ -56,6 +58,41 @@ record NewImage(
           name + ": name of the data file does not fit the header in its cluster");
     }
     return made;
+  }
+
+  /// Makes the image in `file`, which is empty, and its data file by `others`, as
+  /// [Qcow2Image#create] says.
+  void create(BlockNode file, NamedFiles others) throws BlockException {
+    Optional<BlockNode> data = Optional.empty();
+    if (options.dataFile().isPresent()) {
+      data = Optional.of(others.create(options.dataFile().get()));
+    }
+    try {
+      if (data.isPresent()) {
+        HostFile.ofData(data.get()).resize(virtualSize);
+      }
+      write(file);
+      if (options.preallocation() != Preallocation.OFF) {
+        preallocate(file, data, options.preallocation());
+      }
+      if (data.isPresent()) {
+        data.get().flush();
+      }
+    } finally {
+      if (data.isPresent()) {
+        data.get().close();
+      }
+    }
+  }
+
+  private static void preallocate(
+      BlockNode file, Optional<BlockNode> data, Preallocation preallocation) throws BlockException {
+    OpenImage image =
+        Qcow2Image.open(file, data, OpenOptions.readWrite(), Durability.FLUSHED, Optional.empty())
+            .now();
+    image.prepare();
+    image.growth.preallocate(0, image.header.now().virtualSize(), preallocation);
+    image.finish();
   }
 
   private int extensionBytes() {

@@ -13,9 +13,7 @@ import io.tidemark.block.Durability;
 import io.tidemark.block.ExtentVisitor;
 import io.tidemark.block.FormatNode;
 import io.tidemark.block.Gate;
-import io.tidemark.block.InternalSnapshot;
 import io.tidemark.block.OpenOptions;
-import io.tidemark.block.Preallocation;
 import io.tidemark.block.ResizeOptions;
 import io.tidemark.block.SnapshotStore;
 import io.tidemark.block.TransportException;
@@ -41,29 +39,6 @@ import org.jspecify.annotations.Nullable;
 /// first guest write; that one first clears autoclear bits that are not ours to keep, marks bitmaps
 /// that record writes as in use, and syncs.
 public final class Qcow2Image implements FormatNode {
-  /// Facts about the image that `tidemark image info` shows.
-  ///
-  /// @param compat `0.10` for version 2, `1.1` for version 3
-  /// @param compressionType `zlib` or `zstd`
-  /// @param dataFile the external data file, as it is recorded
-  /// @param dataFileRaw whether that file by itself is a raw image of the disk
-  public record Information(
-      String compat,
-      int clusterSize,
-      int refcountBits,
-      boolean lazyRefcounts,
-      boolean dirty,
-      boolean corrupt,
-      boolean extendedL2,
-      String compressionType,
-      Optional<String> dataFile,
-      boolean dataFileRaw,
-      List<InternalSnapshot> snapshots) {
-    public Information {
-      snapshots = List.copyOf(snapshots);
-    }
-  }
-
   private static final Logger LOG = System.getLogger(Qcow2Image.class.getName());
 
   private final Gate gate = new Gate(); // guest requests; shut while the image is reopened
@@ -181,36 +156,7 @@ public final class Qcow2Image implements FormatNode {
   /// clusters of the disk, as growing gives them.
   public static void create(BlockNode file, CreateOptions options, NamedFiles others)
       throws BlockException {
-    NewImage made = NewImage.of(file.name(), options);
-    Optional<BlockNode> data = Optional.empty();
-    if (made.options().dataFile().isPresent()) {
-      data = Optional.of(others.create(made.options().dataFile().get()));
-    }
-    try {
-      if (data.isPresent()) {
-        HostFile.ofData(data.get()).resize(made.virtualSize());
-      }
-      made.write(file);
-      if (made.options().preallocation() != Preallocation.OFF) {
-        preallocate(file, data, made.options().preallocation());
-      }
-      if (data.isPresent()) {
-        data.get().flush();
-      }
-    } finally {
-      if (data.isPresent()) {
-        data.get().close();
-      }
-    }
-  }
-
-  private static void preallocate(
-      BlockNode file, Optional<BlockNode> data, Preallocation preallocation) throws BlockException {
-    OpenImage image =
-        open(file, data, OpenOptions.readWrite(), Durability.FLUSHED, Optional.empty()).now;
-    image.prepare();
-    image.growth.preallocate(0, image.header.now().virtualSize(), preallocation);
-    image.finish();
+    NewImage.of(file.name(), options).create(file, others);
   }
 
   /// What was read from the file last.
@@ -236,22 +182,8 @@ public final class Qcow2Image implements FormatNode {
     return now.tables.log();
   }
 
-  public Information information() {
-    OpenImage image = now;
-    Header header = image.header.now();
-    Geometry geometry = image.geometry;
-    return new Information(
-        geometry.version() == 2 ? "0.10" : "1.1",
-        geometry.clusterSize(),
-        1 << geometry.refcountOrder(),
-        Feature.LAZY_REFCOUNTS.in(header.compatible()),
-        header.has(Feature.DIRTY),
-        header.has(Feature.CORRUPT),
-        header.has(Feature.EXTENDED_L2),
-        Codec.name(header.compressionType()),
-        header.dataFile(),
-        header.dataFile().isPresent() && Feature.RAW_EXTERNAL_DATA.in(header.autoclear()),
-        image.snapshots.entries().stream().map(SnapshotTable.Entry::snapshot).toList());
+  public ImageInformation information() {
+    return ImageInformation.of(now);
   }
 
   /// Holds every reference against every refcount, as `qemu-img check` does. Flushes metadata first

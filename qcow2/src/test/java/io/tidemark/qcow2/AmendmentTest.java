@@ -144,7 +144,7 @@ class AmendmentTest {
       try {
         image.amend(options);
         done++;
-        Qcow2Image.Information now = image.information();
+        ImageInformation now = image.information();
         options.forEach((name, value) -> {
           switch (name) {
             case "compat" -> assertThat(now.compat()).isEqualTo(value);
