@@ -17,6 +17,9 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
+import java.util.concurrent.SynchronousQueue;
+import java.util.concurrent.ThreadPoolExecutor;
+import java.util.concurrent.TimeUnit;
 import java.util.function.BooleanSupplier;
 
 /// Offers block nodes over NBD, on any number of sockets; exports come and go while it serves.
@@ -24,7 +27,9 @@ import java.util.function.BooleanSupplier;
 /// Every method may be called from any thread. Threads: one for each listening socket, one for each
 /// connection whose client is not silent ([PollingSocket] says when it is), one that watches the
 /// sockets of those that are, one that drops clients whose handshake takes too long. None is ever
-/// interrupted: they end because their socket does.
+/// interrupted while it serves: they end because their socket does. One thread that serves nobody
+/// is kept, and others for [#SPARE_TIME]: a thread that sleeps runs at once when it is woken, a new
+/// one waits for its turn where the CPUs are busy.
 public final class ExportServer implements AutoCloseable {
   private static final Logger LOG = System.getLogger(ExportServer.class.getName());
 
@@ -35,10 +40,25 @@ public final class ExportServer implements AutoCloseable {
   /// have.
   private static final Duration LAST_CALL = Duration.ofSeconds(2);
 
+  /// How long a thread that serves nobody waits for the next connection that wants one.
+  static final Duration SPARE_TIME = Duration.ofSeconds(1);
+
+  private static final String SPARE = "nbd-spare";
+
   private final ServerLimits limits;
   private final Optional<ServerTls> tls;
   private final BufferPool pool;
   private final RestingConnections resting = new RestingConnections();
+
+  // As many threads as connections want: those are limited.
+  private final ThreadPoolExecutor threads =
+      new ThreadPoolExecutor(
+          1,
+          Integer.MAX_VALUE,
+          SPARE_TIME.toMillis(),
+          TimeUnit.MILLISECONDS,
+          new SynchronousQueue<>(),
+          task -> Thread.ofPlatform().name(SPARE).daemon().unstarted(task));
   private final Object lock = new Object();
 
   // All under `lock`.
@@ -204,6 +224,7 @@ public final class ExportServer implements AutoCloseable {
       offers.clear();
     }
     open.forEach(ServerListener::close);
+    threads.setCorePoolSize(0); // the last one goes when it is spare
     return users;
   }
 
@@ -348,6 +369,18 @@ public final class ExportServer implements AutoCloseable {
         @Override
         public ServerHandshake.Exports exportsFor(ServerConnection connection) {
           return new Seen(connection);
+        }
+
+        @Override
+        public void start(String name, Runnable task) {
+          threads.execute(() -> {
+            Thread.currentThread().setName(name);
+            try {
+              task.run();
+            } finally {
+              Thread.currentThread().setName(SPARE);
+            }
+          });
         }
 
         @Override

@@ -39,8 +39,8 @@ final class PollingSocket implements ByteChannel {
   /// A pause of this length is a long one.
   static final long LONG_NANOS = 1_000_000_000;
 
-  /// Pauses shorter than that which a connection rests in, each for the price of a thread's start,
-  /// until it keeps its thread.
+  /// Pauses shorter than that which a connection rests in, each for the price of waking two
+  /// threads, until it keeps its own.
   static final int SHORT_RESTS = 8;
 
   /// Threads that serve or poll and do not sleep, beside the CPUs there are for them.

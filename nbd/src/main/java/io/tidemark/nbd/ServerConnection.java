@@ -20,6 +20,11 @@ final class ServerConnection implements RestingConnections.Resting {
     /// Exports as seen by a connection; opening one registers the connection with it.
     ServerHandshake.Exports exportsFor(ServerConnection connection);
 
+    /// Runs a task on a platform thread of this name.
+    ///
+    /// @throws OutOfMemoryError when there are no more threads
+    void start(String name, Runnable task);
+
     /// Has [#wake] called when the client says something, and returns true; false when that is not
     /// possible now.
     boolean rest(ServerConnection connection);
@@ -64,11 +69,10 @@ final class ServerConnection implements RestingConnections.Resting {
     return channel;
   }
 
-  /// Starts the connection's first thread, or the next one after a rest; without one it is dropped.
-  /// False then.
+  /// Goes on a thread, at first and after each rest; without one it is dropped. False then.
   boolean start() {
     try {
-      Thread.ofPlatform().name(name).daemon().start(this::run);
+      owner.start(name, this::run);
       return true;
     } catch (OutOfMemoryError e) { // no more threads
       drop("no thread for it: " + e.getMessage());

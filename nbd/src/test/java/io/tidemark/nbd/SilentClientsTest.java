@@ -43,6 +43,7 @@ class SilentClientsTest {
       peer.close();
     }
     server.close();
+    Await.until(() -> Footprint.threads("nbd-spare") == 0);
     Await.until(() -> threads() == 0 && Footprint.threads("nbd-resting") == 0);
   }
 
