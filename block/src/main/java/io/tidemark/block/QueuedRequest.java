@@ -14,10 +14,13 @@ import org.jspecify.annotations.Nullable;
 /// order as soon as the end is noticed, also when the request failed.
 public class QueuedRequest {
   /// Nodes that may leave word.
-  private static final int MAX_ENDINGS = 8;
+  private static final int MAX_ENDINGS = 16;
+
+  /// Of which so many are left to the nodes beneath a format: its file.
+  private static final int ENDINGS_OF_FILE = 2;
 
   /// What a node does when a request ends that it let pass.
-  interface Ending {
+  public interface Ending {
     /// @param number as it was left
     /// @param held as it was left; null when nothing was
     void ended(QueuedRequest request, boolean done, long number, RangeLock.@Nullable Held held);
@@ -82,12 +85,21 @@ public class QueuedRequest {
     offset = newOffset;
   }
 
+  /// Whether a format, of which a chain may have many, can leave word.
+  public boolean takesEnding() {
+    return depth < MAX_ENDINGS - ENDINGS_OF_FILE;
+  }
+
   /// Endings left so far: for [#forget].
-  int mark() {
+  public int mark() {
     return depth;
   }
 
-  void atEnd(Ending ending, long number, RangeLock.@Nullable Held range) {
+  /// Leaves word of what is to be done at the end. Before the request is handed on.
+  ///
+  /// @param number for the ending
+  /// @param range for the ending too; null: none
+  public void atEnd(Ending ending, long number, RangeLock.@Nullable Held range) {
     if (depth == MAX_ENDINGS) {
       throw new IllegalStateException("a request through more than " + MAX_ENDINGS + " nodes");
     }
@@ -98,12 +110,20 @@ public class QueuedRequest {
   }
 
   /// Takes back what was left since, because the request has not begun.
-  void forget(int mark) {
+  public void forget(int mark) {
     depth = mark;
   }
 
   void begunIn(DirectFile by) {
     file = by;
+  }
+
+  /// Ends a read of bytes that are all zero: it begins and ends in one, and its queue has it among
+  /// those that ended.
+  public void endAsZeroes() {
+    Zeroes.fill(bytes().duplicate());
+    ended();
+    queue.endedAtOnce(this);
   }
 
   /// The kernel is done with it.
@@ -116,11 +136,15 @@ public class QueuedRequest {
       failure = e;
     } finally {
       file = null;
-      while (depth > 0) {
-        depth--;
-        endings[depth].ended(this, failure == null, numbers[depth], held[depth]);
-        held[depth] = null;
-      }
+      ended();
+    }
+  }
+
+  private void ended() {
+    while (depth > 0) {
+      depth--;
+      endings[depth].ended(this, failure == null, numbers[depth], held[depth]);
+      held[depth] = null;
     }
   }
 }

@@ -58,11 +58,6 @@ public final class RequestQueue implements AutoCloseable {
     return free.length - freeTags;
   }
 
-  /// Whether no more can be begun before one ends.
-  public boolean full() {
-    return freeTags == 0;
-  }
-
   /// Puts a request whose bytes, offset and length are aligned. False when there is no place.
   boolean put(LinuxFile file, QueuedRequest request) {
     if (freeTags == 0) {
@@ -128,6 +123,11 @@ public final class RequestQueue implements AutoCloseable {
     free[freeTags++] = tag;
     ended.add(request);
     request.end(result);
+  }
+
+  /// A request that the kernel is not needed for.
+  void endedAtOnce(QueuedRequest request) {
+    ended.add(request);
   }
 
   /// The next request that ended.

@@ -15,7 +15,8 @@ import java.util.Arrays;
 import java.util.Random;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Tag;
-import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /// What a client was told is written, after the server was killed.
 @Tag("interop")
@@ -33,12 +34,13 @@ class ServeKillIT {
   }
 
   /// Writes to places all over the disk, without a flush, and kills the server.
-  private void writeAndKill(long seed) throws IOException {
+  private void writeAndKill(String cache, long seed) throws IOException {
     Path socket = folder.resolve("s.sock");
     Files.deleteIfExists(socket);
     var random = new Random(seed);
     try (var server =
-            TidemarkProcess.export(folder.path(), "-k" + socket, "-f", "qcow2", image.toString());
+            TidemarkProcess.export(
+                folder.path(), "-k" + socket, "-f", "qcow2", "--cache", cache, image.toString());
         var client = NbdClient.connect(NbdUri.unix(socket, ""))) {
       for (int i = 0; i < 500; i++) {
         int at = random.nextInt(SIZE / WRITE) * WRITE;
@@ -51,16 +53,17 @@ class ServeKillIT {
     }
   }
 
-  @Test
-  void isThereForWhoeverOfOursOpensTheImageNext() throws IOException {
+  @ParameterizedTest
+  @ValueSource(strings = {"writeback", "none"})
+  void isThereForWhoeverOfOursOpensTheImageNext(String cache) throws IOException {
     Tool qemuImg = Tool.require("qemu-img");
     qemuImg.ok("create", "-q", "-f", "qcow2", image, SIZE);
     for (long seed = 1; seed <= 3; seed++) {
-      writeAndKill(seed);
+      writeAndKill(cache, seed);
       Tool.Result checked = qemuImg.run("check", "-q", image);
       assertThat(checked.exit()).as(checked.err()).isIn(0, 3); // sound, perhaps with leaks
     }
-    writeAndKill(4);
+    writeAndKill(cache, 4);
 
     Path raw = folder.resolve("disk.raw");
     Root.tidemark().ok("image", "convert", "-O", "raw", image, raw);

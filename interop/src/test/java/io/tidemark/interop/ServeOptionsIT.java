@@ -16,6 +16,8 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 import tools.jackson.databind.JsonNode;
 import tools.jackson.databind.json.JsonMapper;
 
@@ -202,6 +204,35 @@ class ServeOptionsIT {
       read(uri(""), "discard 1M 1M", "read -P 2 1M 1M");
     }
     assertThat(qemuImg.run("check", top).exit()).isZero();
+  }
+
+  /// Sixteen requests at a time: some go into the queue of a file of the chain, some want a new
+  /// place first.
+  @ParameterizedTest
+  @ValueSource(strings = {"none", "directsync"})
+  void keepsWhatIsWrittenAtDepthPastThePageCache(String cache) throws IOException {
+    qemuImg.ok("resize", "-q", "-f", "qcow2", top, "64M");
+    try (var server = serve("-f", "qcow2", "--cache", cache, top.toString())) {
+      read(uri(""), "read -P 1 0 1M", "read -P 2 1M 1M", "read -P 0 2M 2M");
+      verified();
+      assertThat(server.stop()).isZero();
+    }
+    qemuImg.ok("check", "-q", top);
+    Files.deleteIfExists(socket);
+    try (var server = serve("-f", "qcow2", "-r", top.toString())) {
+      verified("--verify_only=1");
+      assertThat(server.stop()).isZero();
+    }
+  }
+
+  /// Writes every block of the disk once, in random order, and reads all back.
+  private void verified(String... more) {
+    var words = new ArrayList<Object>(List.of("--name=verified", "--ioengine=nbd"));
+    words.addAll(List.of("--uri=" + uri(""), "--rw=randwrite", "--bsrange=4k-64k", "--size=64m"));
+    words.addAll(List.of("--iodepth=16", "--randseed=7", "--verify=crc32c", "--verify_fatal=1"));
+    words.add("--verify_state_save=0");
+    words.addAll(List.of(more));
+    Tool.require("fio").ok(words.toArray());
   }
 
   @Test

@@ -70,6 +70,7 @@ final class RequestPipeline implements ByteChannel {
   private final ReplyFrames frames;
   private final Consumer<BlockException> failed;
   private @Nullable Slot idle;
+  private int used; // slots that are not idle
   private int bytesInFlight;
   private boolean answering;
 
@@ -166,7 +167,7 @@ final class RequestPipeline implements ByteChannel {
 
   /// A slot with a buffer for a payload; null when the pool has none.
   private @Nullable Slot slot(int length) throws IOException {
-    while (queue.full() || (bytesInFlight > 0 && bytesInFlight + length > MAX_BYTES)) {
+    while (used == MAX_REQUESTS || (bytesInFlight > 0 && bytesInFlight + length > MAX_BYTES)) {
       if (!answer()) {
         queue.await();
       }
@@ -181,6 +182,7 @@ final class RequestPipeline implements ByteChannel {
     } else {
       idle = slot.next;
     }
+    used++;
     slot.buffer = buffer.get();
     return slot;
   }
@@ -198,6 +200,7 @@ final class RequestPipeline implements ByteChannel {
     slot.buffer = null;
     slot.next = idle;
     idle = slot;
+    used--;
     if (buffer != null) {
       stream.pool().giveBack(buffer);
     }
@@ -257,8 +260,12 @@ final class RequestPipeline implements ByteChannel {
     }
   }
 
-  /// Makes a request that failed again as ever: there it is decided what becomes of it.
-  private Optional<BlockException> again(Slot slot) {
+  /// Makes a request that failed again as ever: there it is decided what becomes of it. That may
+  /// wait for a drain, so nothing is in flight then.
+  private Optional<BlockException> again(Slot slot) throws IOException {
+    while (queue.inFlight() > 0) {
+      queue.await();
+    }
     ByteBuffer payload = payload(slot, slot.length());
     try {
       if (slot.write()) {
@@ -307,6 +314,9 @@ final class RequestPipeline implements ByteChannel {
   /// Waits for input, and answers requests that end meanwhile.
   @Override
   public int read(ByteBuffer into) throws IOException {
+    if (answer()) { // what ended as it began
+      stream.flush();
+    }
     while (!queue.takeReadable()) {
       queue.watchReadable(descriptor);
       queue.await();

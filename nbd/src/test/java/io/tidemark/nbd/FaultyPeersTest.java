@@ -3,6 +3,7 @@ package io.tidemark.nbd;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import io.tidemark.testkit.Await;
 import io.tidemark.testkit.Footprint;
 import io.tidemark.testkit.Seeds;
 import java.io.IOException;

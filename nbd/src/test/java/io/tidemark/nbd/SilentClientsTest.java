@@ -3,6 +3,7 @@ package io.tidemark.nbd;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import io.tidemark.testkit.Await;
 import io.tidemark.testkit.Footprint;
 import java.io.IOException;
 import java.nio.ByteBuffer;

@@ -4,6 +4,7 @@ package io.tidemark.qcow2;
 import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.Borrower;
+import io.tidemark.block.QueuedRequest;
 import io.tidemark.block.Zeroes;
 import java.nio.ByteBuffer;
 import java.util.Optional;
@@ -74,6 +75,20 @@ final class Backing {
     return attached != null && offset <= attached.virtualSize() - length
         ? attached.lend(offset, length, borrower)
         : 0;
+  }
+
+  /// See [BlockNode#begin], of a read.
+  boolean begin(QueuedRequest read) throws BlockException {
+    BlockNode attached = node;
+    long there = attached == null ? 0 : attached.virtualSize();
+    if (attached != null && read.offset() <= there - read.length()) {
+      return attached.begin(read);
+    }
+    if (read.offset() < there) {
+      return false; // in part
+    }
+    read.endAsZeroes();
+    return true;
   }
 
   void close() throws BlockException {

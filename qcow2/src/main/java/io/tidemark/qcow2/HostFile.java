@@ -8,6 +8,7 @@ import io.tidemark.block.CorruptImageException;
 import io.tidemark.block.FileNode;
 import io.tidemark.block.OutOfSpaceException;
 import io.tidemark.block.Preallocation;
+import io.tidemark.block.QueuedRequest;
 import io.tidemark.block.TransportException;
 import io.tidemark.block.UnsupportedImageException;
 import io.tidemark.block.ZeroMode;
@@ -83,6 +84,16 @@ final class HostFile {
   int lend(long hostOffset, int bytes, Borrower borrower) {
     long offset = hostOffset - bias;
     return offset <= length - bytes ? node.lend(offset, bytes, borrower) : 0;
+  }
+
+  /// See [BlockNode#begin]; nothing past the end of the file.
+  boolean begin(long hostOffset, QueuedRequest request) throws BlockException {
+    long offset = hostOffset - bias;
+    if (offset > length - request.length()) {
+      return false;
+    }
+    request.moveTo(offset);
+    return node.begin(request);
   }
 
   /// A new big-endian buffer with `bytes` bytes from `offset`.

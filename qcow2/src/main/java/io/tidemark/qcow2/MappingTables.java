@@ -206,6 +206,22 @@ final class MappingTables {
     return plain;
   }
 
+  /// As [#unit], but does not wait for the disk: [L2Table#CONTRADICTION] where the table is not in
+  /// memory, or has that.
+  long unitAtHand(long unit) {
+    Tables now = tables;
+    long cluster = unit >>> geometry.unitsBits();
+    int l1Index = l1Index(cluster);
+    L2Table table = now.slots().getAcquire(l1Index);
+    if (table == null) {
+      return L2Entry.host(now.l1().get(l1Index)) == 0 ? 0 : L2Table.CONTRADICTION;
+    }
+    table.touch();
+    return geometry.extendedL2()
+        ? table.plain(l2Index(cluster), (int) (unit & (Subclusters.COUNT - 1)))
+        : table.get(l2Index(cluster));
+  }
+
   private @Nullable L2Table table(int i) throws BlockException {
     Tables now = tables;
     L2Table table = now.slots().getAcquire(i);

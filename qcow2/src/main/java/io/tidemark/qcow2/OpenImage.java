@@ -340,6 +340,12 @@ final class OpenImage {
     }
   }
 
+  /// Whether a change of bytes that have their place may be acknowledged as soon as it is made:
+  /// [#prepare] has nothing to do, and no change of the mapping waits to be durable.
+  boolean takesWrites() {
+    return prepared && (lasting.durability() != Durability.ACKNOWLEDGED || tables.logged());
+  }
+
   private void startLog(LogPlace place) throws BlockException {
     try {
       tables.useLog(place.create(geometry));

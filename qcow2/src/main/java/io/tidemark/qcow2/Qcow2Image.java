@@ -14,6 +14,7 @@ import io.tidemark.block.ExtentVisitor;
 import io.tidemark.block.FormatNode;
 import io.tidemark.block.Gate;
 import io.tidemark.block.OpenOptions;
+import io.tidemark.block.QueuedRequest;
 import io.tidemark.block.ResizeOptions;
 import io.tidemark.block.SnapshotStore;
 import io.tidemark.block.TransportException;
@@ -46,6 +47,7 @@ public final class Qcow2Image implements FormatNode {
   private final InFlight<List<MappingTables.Freed>> inFlight;
   private final Backing backing;
   private final Reopening reopening;
+  private final GuestQueue queue;
   private volatile OpenImage now; // requests use it inside the gate
   private boolean closed; // guarded by this
 
@@ -55,6 +57,7 @@ public final class Qcow2Image implements FormatNode {
     this.inFlight = lasting.inFlight();
     this.backing = lasting.backing();
     this.reopening = new Reopening(this, gate, lasting);
+    this.queue = new GuestQueue(this, gate, inFlight, backing);
     this.now = OpenImage.open(file, dataFile, lasting);
     backing.record(now.header.now().backing().isPresent());
   }
@@ -344,6 +347,17 @@ public final class Qcow2Image implements FormatNode {
   @Override
   public int writeUnit() {
     return Math.max(now.geometry.unitSize(), now.file.node().writeUnit());
+  }
+
+  @Override
+  public boolean queues() {
+    return now.data.node().queues();
+  }
+
+  /// What needs no change of the mapping. See [GuestQueue].
+  @Override
+  public boolean begin(QueuedRequest request) throws BlockException {
+    return queue.begin(request);
   }
 
   @Override

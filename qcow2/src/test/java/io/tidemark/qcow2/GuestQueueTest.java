@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: Apache-2.0
+package io.tidemark.qcow2;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.junit.jupiter.api.Assumptions.abort;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
+
+import io.tidemark.block.BackingReference;
+import io.tidemark.block.BlockException;
+import io.tidemark.block.BlockNode;
+import io.tidemark.block.CreateOptions;
+import io.tidemark.block.FileNode;
+import io.tidemark.block.HostAccess;
+import io.tidemark.block.OpenOptions;
+import io.tidemark.block.QueuedRequest;
+import io.tidemark.block.RequestQueue;
+import io.tidemark.block.ZeroMode;
+import io.tidemark.testkit.Await;
+import io.tidemark.testkit.Seeds;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.file.Path;
+import java.time.Instant;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.Random;
+import java.util.concurrent.atomic.AtomicReference;
+import org.jspecify.annotations.Nullable;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/// Guest requests in the queue of the image's file. Skipped aloud where there is no io_uring, or no
+/// O_DIRECT.
+@Timeout(value = 120, threadMode = Timeout.ThreadMode.SAME_THREAD)
+class GuestQueueTest {
+  private static final OpenOptions QUEUED = OpenOptions.readWrite().with(HostAccess.DIRECT_QUEUED);
+  private static final int CLUSTER = 4096;
+  private static final int SIZE = 8 << 20;
+  private static final int DEPTH = 16;
+  private static final int SLOT = SIZE / DEPTH; // where requests of a burst do not meet
+
+  @TempDir Path dir;
+  private RequestQueue queue;
+
+  @BeforeEach
+  void openQueue() throws IOException {
+    try {
+      queue = RequestQueue.open(DEPTH);
+    } catch (IOException e) {
+      abort("no io_uring here: " + e.getMessage());
+    }
+  }
+
+  @AfterEach
+  void closeQueue() throws IOException {
+    if (queue != null) {
+      queue.close();
+    }
+  }
+
+  private Qcow2Image image(String name, Optional<BackingReference> backing, String... words)
+      throws BlockException {
+    Map<String, String> options =
+        words.length == 0 ? Map.of("cluster_size", "" + CLUSTER) : Map.of(words[0], words[1]);
+    Path path = dir.resolve(name);
+    try (var file = FileNode.create(path)) {
+      Qcow2Image.create(file, new CreateOptions(SIZE, backing, options));
+    }
+    return open(name, Optional.of(dir));
+  }
+
+  private Qcow2Image open(String name, Optional<Path> runDir) throws BlockException {
+    OpenOptions options = runDir.isPresent() ? QUEUED.withRunDir(runDir.get()) : QUEUED;
+    FileNode file = FileNode.open(dir.resolve(name), options);
+    assumeTrue(file.queues(), "no O_DIRECT here");
+    return Qcow2Image.open(file, options);
+  }
+
+  private static ByteBuffer filled(int length, int with) {
+    ByteBuffer bytes = ByteBuffer.allocateDirect(length + 8192).alignedSlice(4096).slice(0, length);
+    for (int i = 0; i < length; i++) {
+      bytes.put(i, (byte) with);
+    }
+    return bytes;
+  }
+
+  private boolean begin(BlockNode node, boolean write, long offset, ByteBuffer bytes)
+      throws BlockException {
+    var request = new QueuedRequest(queue);
+    request.set(write, offset, bytes);
+    return node.begin(request);
+  }
+
+  private List<QueuedRequest> awaitAll() throws IOException {
+    while (queue.inFlight() > 0) {
+      queue.await();
+    }
+    var all = new ArrayList<QueuedRequest>();
+    for (var next = queue.ended(); next.isPresent(); next = queue.ended()) {
+      all.add(next.get());
+    }
+    return all;
+  }
+
+  private static byte[] bytes(ByteBuffer from) {
+    byte[] bytes = new byte[from.capacity()];
+    from.get(0, bytes);
+    return bytes;
+  }
+
+  private byte[] queuedRead(BlockNode node, long offset, int length) throws IOException {
+    ByteBuffer into = filled(length, 77);
+    assertThat(begin(node, false, offset, into)).isTrue();
+    assertThat(awaitAll()).hasSize(1).allMatch(ended -> ended.failure().isEmpty());
+    return bytes(into);
+  }
+
+  @Test
+  void beginsWhatIsInOnePlace() throws IOException {
+    try (Qcow2Image image = image("a", Optional.empty())) {
+      assertThat(begin(image, true, 0, filled(CLUSTER, 1))).as("no place yet").isFalse();
+      for (int cluster : new int[] {0, 1, 3, 2}) { // places in the file out of order
+        image.write((long) cluster * CLUSTER, filled(CLUSTER, cluster + 1));
+      }
+      assertThat(queuedRead(image, 0, 2 * CLUSTER)).contains(1).contains(2).doesNotContain(3);
+      assertThat(begin(image, false, CLUSTER, filled(2 * CLUSTER, 0))).as("two runs").isFalse();
+      assertThat(begin(image, true, CLUSTER, filled(CLUSTER, 9))).isTrue();
+      assertThat(awaitAll()).hasSize(1);
+      assertThat(queuedRead(image, CLUSTER, CLUSTER)).containsOnly(9);
+      image.writeCompressed(CLUSTER, filled(CLUSTER, 5));
+      assertThat(begin(image, false, CLUSTER, filled(CLUSTER, 0))).as("compressed").isFalse();
+      assertThat(begin(image, false, SIZE - CLUSTER + 512, filled(CLUSTER, 0))).isFalse();
+    }
+  }
+
+  @Test
+  void whatIsZeroEndsAtOnce() throws IOException {
+    try (Qcow2Image image = image("a", Optional.empty())) {
+      image.write(0, filled(CLUSTER, 1));
+      image.writeZeroes(0, CLUSTER, ZeroMode.NO_UNMAP);
+      assertThat(begin(image, false, 0, filled(CLUSTER, 7))).isTrue();
+      assertThat(begin(image, false, 4 * CLUSTER, filled(CLUSTER, 7))).isTrue();
+      assertThat(queue.inFlight()).isZero();
+      assertThat(awaitAll()).hasSize(2);
+      assertThat(queuedRead(image, 0, CLUSTER)).containsOnly(0);
+      assertThat(queuedRead(image, 4 * CLUSTER, CLUSTER)).containsOnly(0);
+      assertThat(begin(image, true, 0, filled(CLUSTER, 7))).as("kept place").isFalse();
+    }
+  }
+
+  @Test
+  void aTableThatIsNotInMemoryIsNotWaitedFor() throws IOException {
+    image("a", Optional.empty()).close();
+    try (Qcow2Image image = open("a", Optional.of(dir))) {
+      image.write(0, filled(CLUSTER, 1));
+    }
+    try (Qcow2Image image = open("a", Optional.of(dir))) {
+      assertThat(begin(image, false, 0, filled(CLUSTER, 7))).isFalse();
+      image.read(0, filled(CLUSTER, 7));
+      assertThat(queuedRead(image, 0, CLUSTER)).containsOnly(1);
+      assertThat(begin(image, true, 0, filled(CLUSTER, 7))).as("not prepared").isFalse();
+    }
+  }
+
+  /// A change of the mapping that another thread has just made may wait for a sync then.
+  @Test
+  void withoutALogWritesAreNotBegun() throws IOException {
+    image("a", Optional.empty()).close();
+    try (Qcow2Image image = open("a", Optional.empty())) {
+      image.write(0, filled(CLUSTER, 1));
+      assertThat(begin(image, true, 0, filled(CLUSTER, 7))).isFalse();
+      assertThat(queuedRead(image, 0, CLUSTER)).containsOnly(1);
+    }
+  }
+
+  @Test
+  void readsThroughAChainOfAnyLength() throws IOException {
+    int length = 20;
+    Qcow2Image top = image("0", Optional.empty());
+    top.write(0, filled(CLUSTER, 1));
+    for (int i = 1; i < length; i++) {
+      var reference = new BackingReference("" + (i - 1), Optional.of("qcow2"));
+      Qcow2Image next = image("" + i, Optional.of(reference));
+      next.attachBacking(top);
+      next.write((long) i * CLUSTER, filled(CLUSTER, i + 1));
+      top = next;
+    }
+    try (Qcow2Image image = top) {
+      int begun = 0;
+      for (int i = 0; i < length; i++) {
+        if (begin(image, false, (long) i * CLUSTER, filled(CLUSTER, 0))) {
+          begun++;
+          awaitAll();
+          assertThat(queuedRead(image, (long) i * CLUSTER, CLUSTER)).containsOnly(i + 1);
+        }
+      }
+      assertThat(begun).isBetween(10, length - 1);
+    }
+  }
+
+  /// While a read is in flight its cluster is discarded, and as many written elsewhere: the place
+  /// goes to nobody. Without one it does.
+  @ParameterizedTest
+  @ValueSource(booleans = {true, false})
+  void aPlaceInFlightGoesToNobody(boolean inFlight) throws IOException {
+    try (Qcow2Image image = image("a", Optional.empty())) {
+      image.write(0, filled(8 * CLUSTER, 1));
+      long place = place(image, 0);
+      ByteBuffer into = filled(CLUSTER, 7);
+      if (inFlight) {
+        assertThat(begin(image, false, 0, into)).isTrue();
+      }
+      join(elsewhere(() -> moveOn(image)));
+      if (inFlight) {
+        assertThat(awaitAll()).hasSize(1);
+        assertThat(bytes(into)).containsAnyOf(1, 0).doesNotContain(2);
+      }
+      boolean again = false;
+      for (int cluster = 8; cluster < SIZE / CLUSTER; cluster++) {
+        again |= place(image, (long) cluster * CLUSTER) == place;
+      }
+      assertThat(again).as("whether the place was used again").isEqualTo(!inFlight);
+    }
+  }
+
+  private static void moveOn(Qcow2Image image) throws BlockException {
+    image.discard(0, 8 * CLUSTER);
+    for (int at = 8 * CLUSTER; at < SIZE; at += 88 * CLUSTER) {
+      image.flush();
+      image.write(at, filled(Math.min(88 * CLUSTER, SIZE - at), 2));
+    }
+  }
+
+  private static long place(Qcow2Image image, long offset) throws BlockException {
+    long[] found = {-1};
+    image.extents(
+        offset,
+        CLUSTER,
+        extent -> {
+          found[0] = extent.hostOffset();
+          return false;
+        });
+    return found[0];
+  }
+
+  @Test
+  void aReorganisationWaitsForWhatIsInFlight() throws Exception {
+    try (Qcow2Image image = image("a", Optional.empty())) {
+      image.write(0, filled(CLUSTER, 1));
+      assertThat(begin(image, true, 0, filled(CLUSTER, 2))).isTrue();
+      Running snapshot =
+          elsewhere(() -> image.snapshots().orElseThrow().create("s", Instant.EPOCH));
+      Await.until(() -> snapshot.thread().getState() == Thread.State.TIMED_WAITING);
+      assertThat(begin(image, false, 0, filled(CLUSTER, 7))).as("the gate is shut").isFalse();
+      assertThat(image.snapshots().orElseThrow().list()).isEmpty();
+      assertThat(awaitAll()).hasSize(1);
+      join(snapshot);
+      assertThat(begin(image, true, 0, filled(CLUSTER, 3))).as("shared now").isFalse();
+      image.write(0, filled(CLUSTER, 3));
+      byte[] frozen = new byte[CLUSTER];
+      try (BlockNode view = image.snapshots().orElseThrow().view("s")) {
+        view.read(0, ByteBuffer.wrap(frozen));
+      }
+      assertThat(frozen).containsOnly(2);
+    }
+  }
+
+  private record Running(Thread thread, AtomicReference<@Nullable Throwable> failure) {}
+
+  private interface Work {
+    void run() throws BlockException;
+  }
+
+  private static Running elsewhere(Work work) {
+    var failure = new AtomicReference<@Nullable Throwable>();
+    Thread thread =
+        Thread.ofPlatform()
+            .start(() -> {
+              try {
+                work.run();
+              } catch (BlockException | RuntimeException e) {
+                failure.set(e);
+              }
+            });
+    return new Running(thread, failure);
+  }
+
+  private static void join(Running running) {
+    try {
+      running.thread().join();
+    } catch (InterruptedException e) {
+      throw new AssertionError(e);
+    }
+    assertThat(running.failure().get()).isNull();
+  }
+
+  /// Bursts of queued requests between requests of every kind, over a chain, against a model.
+  @ParameterizedTest
+  @Seeds(40)
+  void burstsDoWhatTheyWereAskedFor(long seed) throws IOException {
+    var random = new Random(seed);
+    byte[] model = new byte[SIZE];
+    boolean subclusters = seed % 3 == 0;
+    Qcow2Image base = image("base", Optional.empty());
+    for (int i = 0; i < 20; i++) {
+      change(base, random, model);
+    }
+    base.close();
+    var reference = new BackingReference("base", Optional.of("qcow2"));
+    Qcow2Image top =
+        subclusters
+            ? image("top", Optional.of(reference), "extended_l2", "on")
+            : image("top", Optional.of(reference));
+    top.attachBacking(open("base", Optional.empty()));
+    int begun = 0;
+    try (Qcow2Image image = top) {
+      for (int round = 0; round < 30; round++) {
+        for (int i = random.nextInt(4); i > 0; i--) {
+          change(image, random, model);
+        }
+        begun += burst(image, random, model);
+      }
+      byte[] all = new byte[SIZE];
+      image.read(0, ByteBuffer.wrap(all));
+      assertThat(Arrays.mismatch(all, model)).isEqualTo(-1);
+      assertThat(image.check().sound()).isTrue();
+    }
+    assertThat(begun).isGreaterThan(100);
+    try (Qcow2Image image = open("top", Optional.of(dir))) {
+      image.attachBacking(open("base", Optional.empty()));
+      byte[] all = new byte[SIZE];
+      image.read(0, ByteBuffer.wrap(all));
+      assertThat(Arrays.mismatch(all, model)).isEqualTo(-1);
+    }
+  }
+
+  private static void change(Qcow2Image image, Random random, byte[] model) throws BlockException {
+    int length = 512 * (1 + random.nextInt(256));
+    int offset = 512 * random.nextInt((SIZE - length) / 512);
+    switch (random.nextInt(6)) {
+      case 0 -> {
+        image.writeZeroes(
+            offset, length, random.nextBoolean() ? ZeroMode.NO_UNMAP : ZeroMode.MAY_UNMAP);
+        Arrays.fill(model, offset, offset + length, (byte) 0);
+      }
+      case 1 -> {
+        image.discard(offset, length);
+        Arrays.fill(model, offset, offset + length, (byte) 0);
+      }
+      case 2 -> image.flush();
+      case 3 -> {
+        int cluster = (int) image.clusterSize();
+        int at = offset / cluster * cluster;
+        image.writeCompressed(at, filled(cluster, 3));
+        Arrays.fill(model, at, at + cluster, (byte) 3);
+      }
+      default -> {
+        byte[] bytes = new byte[length];
+        random.nextBytes(bytes);
+        image.write(offset, ByteBuffer.wrap(bytes));
+        System.arraycopy(bytes, 0, model, offset, length);
+      }
+    }
+  }
+
+  private record Reading(ByteBuffer into, ByteBuffer wanted) {}
+
+  /// As a connection does it: what is not begun runs when the queue is empty. Returns how many were
+  /// begun.
+  private int burst(Qcow2Image image, Random random, byte[] model) throws IOException {
+    int begun = 0;
+    var reads = new ArrayList<Reading>();
+    for (int slot = 0; slot < DEPTH; slot++) {
+      int length = 512 << random.nextInt(8);
+      int offset = slot * SLOT + 512 * random.nextInt((SLOT - length) / 512 + 1);
+      boolean write = random.nextInt(3) == 0;
+      ByteBuffer bytes = filled(length, random.nextInt());
+      boolean queued = begin(image, write, offset, bytes);
+      if (queued) {
+        begun++;
+      } else {
+        assertThat(awaitAll()).allMatch(ended -> ended.failure().isEmpty());
+        if (write) {
+          image.write(offset, bytes.duplicate());
+        } else {
+          image.read(offset, bytes.duplicate());
+        }
+      }
+      if (write) {
+        bytes.get(0, model, offset, length);
+      } else {
+        reads.add(
+            new Reading(
+                bytes, ByteBuffer.wrap(Arrays.copyOfRange(model, offset, offset + length))));
+      }
+    }
+    assertThat(awaitAll()).allMatch(ended -> ended.failure().isEmpty());
+    for (Reading read : reads) {
+      assertThat(read.into().mismatch(read.wanted())).isEqualTo(-1);
+    }
+    return begun;
+  }
+}
