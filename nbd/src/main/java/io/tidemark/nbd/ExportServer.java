@@ -25,11 +25,11 @@ import java.util.function.BooleanSupplier;
 /// Offers block nodes over NBD, on any number of sockets; exports come and go while it serves.
 ///
 /// Every method may be called from any thread. Threads: one for each listening socket, one for each
-/// connection whose client is not silent ([PollingSocket] says when it is), one that watches the
-/// sockets of those that are, one that drops clients whose handshake takes too long. None is ever
-/// interrupted while it serves: they end because their socket does. One thread that serves nobody
-/// is kept, and others for [#SPARE_TIME]: a thread that sleeps runs at once when it is woken, a new
-/// one waits for its turn where the CPUs are busy.
+/// connection (where there are many, none for those whose client is silent, as [PollingSocket]
+/// says, but one that watches the sockets of all of these), one that drops clients whose handshake
+/// takes too long. None is ever interrupted while it serves: they end because their socket does.
+/// One thread that serves nobody is kept, and others for [#SPARE_TIME]: a thread that sleeps runs
+/// at once when it is woken, a new one waits for its turn where the CPUs are busy.
 public final class ExportServer implements AutoCloseable {
   private static final Logger LOG = System.getLogger(ExportServer.class.getName());
 
@@ -48,7 +48,7 @@ public final class ExportServer implements AutoCloseable {
   private final ServerLimits limits;
   private final Optional<ServerTls> tls;
   private final BufferPool pool;
-  private final RestingConnections resting = new RestingConnections();
+  private final RestingConnections resting = new RestingConnections(this::onThread);
 
   // As many threads as connections want: those are limited.
   private final ThreadPoolExecutor threads =
@@ -67,6 +67,7 @@ public final class ExportServer implements AutoCloseable {
   private final Map<ServerConnection, Offer> clients = new LinkedHashMap<>();
   private final Set<ServerConnection> shakingHands = new LinkedHashSet<>();
   private final List<ServerListener> listeners = new ArrayList<>();
+  private volatile int crowd; // how many they are; written under `lock`
   private boolean timerRuns;
   private boolean clientLeft;
   private boolean closed;
@@ -310,6 +311,7 @@ public final class ExportServer implements AutoCloseable {
         return;
       }
       connections.add(connection);
+      crowd = connections.size();
       shakingHands.add(connection);
     }
     if (connection.start()) {
@@ -364,6 +366,17 @@ public final class ExportServer implements AutoCloseable {
     }
   }
 
+  private void onThread(String name, Runnable task) {
+    threads.execute(() -> {
+      Thread.currentThread().setName(name);
+      try {
+        task.run();
+      } finally {
+        Thread.currentThread().setName(SPARE);
+      }
+    });
+  }
+
   private final ServerConnection.Owner owner =
       new ServerConnection.Owner() {
         @Override
@@ -373,14 +386,12 @@ public final class ExportServer implements AutoCloseable {
 
         @Override
         public void start(String name, Runnable task) {
-          threads.execute(() -> {
-            Thread.currentThread().setName(name);
-            try {
-              task.run();
-            } finally {
-              Thread.currentThread().setName(SPARE);
-            }
-          });
+          onThread(name, task);
+        }
+
+        @Override
+        public boolean crowded() {
+          return crowd > limits.threadsKept();
         }
 
         @Override
@@ -392,6 +403,7 @@ public final class ExportServer implements AutoCloseable {
         public void left(ServerConnection connection) {
           synchronized (lock) {
             connections.remove(connection);
+            crowd = connections.size();
             shakingHands.remove(connection);
             Offer offer = clients.remove(connection);
             if (offer != null) {

@@ -16,17 +16,15 @@ final class ServerConnection implements RestingConnections.Resting {
   private static final Logger LOG = System.getLogger(ServerConnection.class.getName());
 
   /// What the server does for its connections.
-  interface Owner {
+  interface Owner extends RestingConnections.Threads {
     /// Exports as seen by a connection; opening one registers the connection with it.
     ServerHandshake.Exports exportsFor(ServerConnection connection);
 
-    /// Runs a task on a platform thread of this name.
-    ///
-    /// @throws OutOfMemoryError when there are no more threads
-    void start(String name, Runnable task);
+    /// Whether a connection may [#rest]: there are so many that their threads weigh.
+    boolean crowded();
 
-    /// Has [#wake] called when the client says something, and returns true; false when that is not
-    /// possible now.
+    /// Has [#wake] or [#goOn] called when the client says something, and returns true; false when
+    /// that is not possible now.
     boolean rest(ServerConnection connection);
 
     /// The connection is done, and its socket is closed.
@@ -87,6 +85,13 @@ final class ServerConnection implements RestingConnections.Resting {
     start();
   }
 
+  @Override
+  public void goOn() {
+    rests(false);
+    Thread.currentThread().setName(name);
+    run();
+  }
+
   private void run() {
     boolean rests = false;
     try {
@@ -129,7 +134,7 @@ final class ServerConnection implements RestingConnections.Resting {
         "{0}: opened export {1}",
         name,
         ServerHandshake.quote(opened.get().export().name()));
-    return new ServerTransmission(stream, opened.get(), name);
+    return new ServerTransmission(stream, opened.get(), name, owner::crowded);
   }
 
   private void end() {

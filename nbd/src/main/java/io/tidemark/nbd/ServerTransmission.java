@@ -9,6 +9,7 @@ import java.io.IOException;
 import java.lang.System.Logger;
 import java.lang.System.Logger.Level;
 import java.nio.ByteBuffer;
+import java.util.function.BooleanSupplier;
 import org.jspecify.annotations.Nullable;
 
 /// A client's requests, one after the other on the connection's thread. Between requests it may go
@@ -45,6 +46,7 @@ final class ServerTransmission {
   private final ServerHandshake.Opened opened;
   private final BlockNode node;
   private final String peer;
+  private final BooleanSupplier mayRest;
   private final Framing framing;
   private final ReplyFrames frames;
   private final ReadReplies reads;
@@ -60,11 +62,14 @@ final class ServerTransmission {
   private long offset;
   private long length;
 
-  ServerTransmission(PeerStream stream, ServerHandshake.Opened opened, String peer) {
+  /// @param mayRest whether the connection may go without a thread now, should its client be silent
+  ServerTransmission(
+      PeerStream stream, ServerHandshake.Opened opened, String peer, BooleanSupplier mayRest) {
     this.stream = stream;
     this.opened = opened;
     this.node = opened.export().node();
     this.peer = peer;
+    this.mayRest = mayRest;
     this.framing = opened.framing();
     this.frames = new ReplyFrames(stream, framing);
     this.reads = new ReadReplies(stream, opened, frames, this::logFailure);
@@ -107,7 +112,7 @@ final class ServerTransmission {
 
   /// Waits for a request; false when the stream ended, or the connection rests.
   private boolean awaitRequest() throws IOException {
-    if (polling != null && !stream.in().hasRemaining()) {
+    if (polling != null && !stream.in().hasRemaining() && mayRest.getAsBoolean()) {
       polling.mayRest();
     }
     return stream.fill(Integer.BYTES);

@@ -294,7 +294,7 @@ class ExportServerTest {
     Path small = folder.resolve("small.sock");
     var limits =
         new ServerLimits(
-            4, ServerLimits.defaults().handshakeTime(), ServerLimits.defaults().closeTime(), 0);
+            4, ServerLimits.defaults().handshakeTime(), ServerLimits.defaults().closeTime(), 0, 0);
     try (var frugal = new ExportServer(limits)) {
       frugal.addExport(Export.of("vda", node));
       frugal.listen(small);

@@ -25,7 +25,8 @@ class RestingConnectionsTest {
   private static final String WATCHER = "nbd-resting";
 
   private final ScratchFolder folder = new ScratchFolder();
-  private final RestingConnections resting = new RestingConnections();
+  private final RestingConnections resting =
+      new RestingConnections((name, task) -> Thread.ofPlatform().name(name).daemon().start(task));
   private ServerSocketChannel listening;
 
   @BeforeEach
@@ -57,6 +58,11 @@ class RestingConnectionsTest {
     @Override
     public SocketChannel channel() {
       return server;
+    }
+
+    @Override
+    public void goOn() {
+      woken.release();
     }
 
     @Override

@@ -25,7 +25,7 @@ class SilentClientsTest {
   @TempDir Path folder;
   private Path socket;
   private final MemoryNode node = new MemoryNode(SIZE);
-  private final ExportServer server = new ExportServer();
+  private final ExportServer server = new ExportServer(ServerLimits.defaults().withThreadsKept(0));
   private final List<RawPeer> peers = new ArrayList<>();
 
   @BeforeEach
@@ -88,6 +88,28 @@ class SilentClientsTest {
   }
 
   @Test
+  void keepTheirThreadsWhereTheyAreFew() throws IOException {
+    Path path = folder.resolve("few.sock");
+    try (var few = new ExportServer(ServerLimits.defaults().withThreadsKept(4))) {
+      few.addExport(Export.of("vda", node));
+      few.listen(path);
+      for (int i = 0; i < 4; i++) {
+        peers.add(new RawPeer(path).greeted().structured().go("vda"));
+      }
+      for (int i = 0; i < 2 * PollingSocket.SHORT_RESTS; i++) {
+        Await.until(() -> sleeping() == 4);
+        assertServed(peers.get(i % 4), i * BLOCK);
+      }
+      peers.add(new RawPeer(path).greeted().structured().go("vda"));
+      Await.until(() -> threads() == 4); // those that sleep sleep on
+      for (int i = 0; i < 5; i++) {
+        assertServed(peers.get(i), i * BLOCK);
+      }
+      awaitRest();
+    }
+  }
+
+  @Test
   void mayAllSpeakAtOnce() throws IOException {
     for (int i = 0; i < 1000; i++) {
       opened();
@@ -122,10 +144,16 @@ class SilentClientsTest {
   }
 
   private static boolean oneSleeps() {
+    return sleeping() > 0;
+  }
+
+  private static long sleeping() {
     return Thread.getAllStackTraces().entrySet().stream()
         .filter(entry -> entry.getKey().getName().startsWith("nbd-client"))
-        .flatMap(entry -> Arrays.stream(entry.getValue()))
-        .anyMatch(frame -> frame.getMethodName().equals("asleep"));
+        .filter(entry ->
+            Arrays.stream(entry.getValue())
+                .anyMatch(frame -> frame.getMethodName().equals("asleep")))
+        .count();
   }
 
   @Test
@@ -216,7 +244,7 @@ class SilentClientsTest {
   void endWithTheServerWhereverTheyAre() throws IOException {
     for (int round = 0; round < 100; round++) {
       Path path = folder.resolve("r.sock");
-      var other = new ExportServer();
+      var other = new ExportServer(ServerLimits.defaults().withThreadsKept(round % 8));
       other.addExport(Export.of("vda", node));
       other.listen(path);
       for (int i = 0; i < 8; i++) {
