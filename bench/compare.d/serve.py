@@ -26,6 +26,12 @@ SEQUENTIAL = {
     "1M write, q4": ["--rw=write", "--bs=1m", "--iodepth=4"],
 }
 READS = {name: words for name, words in RANDOM.items() if "read" in name}
+WRITES = {name: words for name, words in RANDOM.items() if "write" in name}
+PAST_THE_CACHE = {
+    OURS: ["--cache", "none"],
+    "qemu-nbd": ["--cache=none", "--aio=native"],
+    "qemu-nbd io_uring": ["--cache=none"],  # the rest is in its name
+}
 
 
 def fio(path, words, mib, timed_seconds=None):
@@ -49,14 +55,15 @@ def _warm(file):
             pass
 
 
-def _in_turns(setting, names, file, format, workloads, mib, read_only=False):
+def _in_turns(setting, names, file, format, workloads, mib, read_only=False, more=None):
     """One server at a time on one file, warmed up: which pages a file got makes a fifth of a difference, so none has its own."""
     path = setting.folder / "turn.sock"
     seconds = 1 if setting.quick else 2
 
     def turn(words, which):
         def measure(name):
-            with servers.serving(servers.command(name, setting.tidemark, path, file, format, read_only), path):
+            serving = servers.command(name, setting.tidemark, path, file, format, read_only)
+            with servers.serving(serving[:-1] + (more or {}).get(name, []) + serving[-1:], path):
                 _warm(file)
                 fio(path, words, mib, seconds)
                 return fio(path, words, mib, seconds)[which]
@@ -149,22 +156,27 @@ def _allocating(setting, names):
 
 def direct(setting):
     mib = setting.mib(1024, 128)
-    file = files.incompressible(setting.folder / "direct.raw", mib)
-    ways = {
-        OURS: ["--cache", "none"],
-        "qemu-nbd": ["--cache=none", "--aio=native"],
-        "qemu-nbd io_uring": ["--cache=none", "--aio=io_uring"],
-    }
-    workloads = {name: words for name, words in (RANDOM | SEQUENTIAL).items() if "read" in name}
+    raw = files.incompressible(setting.folder / "direct.raw", mib)
+    image = setting.folder / "direct.qcow2"
+    files.qemu_img("convert", "-f", "raw", "-O", "qcow2", raw, image)
+    reads = {name: words for name, words in (RANDOM | SEQUENTIAL).items() if "read" in name}
+    text = ("## P3: past the page cache\n\n" + _direct_reads(setting, raw, "raw", reads, mib)
+            + "\n" + _direct_reads(setting, image, "qcow2", READS, mib))
+    writes = _in_turns(setting, _present(setting, PAST_THE_CACHE, "qcow2"), image, "qcow2", WRITES, mib, more=PAST_THE_CACHE)
+    _remove([raw, image])
+    return text + "\n" + _tables("qcow2, O_DIRECT, writes to clusters that are there", writes)
+
+
+def _direct_reads(setting, file, format, workloads, mib):
+    """All servers have the file open, read-only, the whole time: so their processor time is that of servers that are warm."""
     lines, costs = [], []
     with contextlib.ExitStack() as stack:
         served = {}
-        for name, more in ways.items():
+        for name in _present(setting, PAST_THE_CACHE, format):
             path = setting.folder / f"{name.replace(' ', '-')}.sock"
-            words = servers.command("qemu-nbd" if name != OURS else OURS, setting.tidemark, path, file, "raw", True)
-            if words:
-                process = stack.enter_context(servers.serving(words[:-1] + more + words[-1:], path))
-                served[name] = name, path, process
+            words = servers.command(name, setting.tidemark, path, file, format, True)
+            process = stack.enter_context(servers.serving(words[:-1] + PAST_THE_CACHE[name] + words[-1:], path))
+            served[name] = name, path, process
         for workload, words in workloads.items():
             if setting.wants(workload):
                 which, spent = 0 if "4k" in workload else 1, {name: [] for name in served}
@@ -177,9 +189,8 @@ def direct(setting):
                     return figures[which]
                 lines.append((workload, interleaved(setting, served, measure, workload)))
                 costs.append((workload, {name: statistics.median(values[-setting.rounds:]) for name, values in spent.items()}))
-    file.unlink()
-    return ("## P3: past the page cache\n\n" + _tables("raw, O_DIRECT", lines) + "\n"
-            + table("the same, processor time of the server", "microseconds a request", costs, False, digits=1))
+    return (_tables(f"{format}, O_DIRECT", lines) + "\n"
+            + table(f"{format}, processor time of the server", "microseconds a request", costs, False, digits=1))
 
 
 def _remove(paths):

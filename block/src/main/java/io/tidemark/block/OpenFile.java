@@ -187,15 +187,22 @@ final class OpenFile implements Closeable {
         throw new ClosedChannelException();
       }
       LinuxFile candidate = LinuxFile.open(path, access(readOnly));
-      FileStatus status = candidate.status();
-      if (status.device() != identity.container() || status.inode() != identity.inode()) {
-        candidate.close();
-        throw new TransportException(
-            name() + ": another file has taken this name since it was opened");
+      try {
+        requireSame(candidate.status());
+      } catch (IOException e) {
+        closeAfter(e, candidate);
+        throw e;
       }
       descriptor = candidate;
     }
     return Objects.requireNonNull(descriptor);
+  }
+
+  private void requireSame(FileStatus status) throws TransportException {
+    if (status.device() != identity.container() || status.inode() != identity.inode()) {
+      throw new TransportException(
+          name() + ": another file has taken this name since it was opened");
+    }
   }
 
   Optional<FileTrace> trace() throws IOException {
