@@ -27,8 +27,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Random;
-import java.util.concurrent.atomic.AtomicReference;
-import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -213,42 +211,18 @@ class GuestQueueTest {
   void aPlaceInFlightGoesToNobody(boolean inFlight) throws IOException {
     try (Qcow2Image image = image("a", Optional.empty())) {
       image.write(0, filled(8 * CLUSTER, 1));
-      long place = place(image, 0);
+      long place = Elsewhere.firstPlace(image);
       ByteBuffer into = filled(CLUSTER, 7);
       if (inFlight) {
         assertThat(begin(image, false, 0, into)).isTrue();
       }
-      join(elsewhere(() -> moveOn(image)));
+      Elsewhere.run(() -> Elsewhere.takeEveryPlace(image));
       if (inFlight) {
         assertThat(awaitAll()).hasSize(1);
         assertThat(bytes(into)).containsAnyOf(1, 0).doesNotContain(2);
       }
-      boolean again = false;
-      for (int cluster = 8; cluster < SIZE / CLUSTER; cluster++) {
-        again |= place(image, (long) cluster * CLUSTER) == place;
-      }
-      assertThat(again).as("whether the place was used again").isEqualTo(!inFlight);
+      assertThat(Elsewhere.tookPlace(image, place)).isEqualTo(!inFlight);
     }
-  }
-
-  private static void moveOn(Qcow2Image image) throws BlockException {
-    image.discard(0, 8 * CLUSTER);
-    for (int at = 8 * CLUSTER; at < SIZE; at += 88 * CLUSTER) {
-      image.flush();
-      image.write(at, filled(Math.min(88 * CLUSTER, SIZE - at), 2));
-    }
-  }
-
-  private static long place(Qcow2Image image, long offset) throws BlockException {
-    long[] found = {-1};
-    image.extents(
-        offset,
-        CLUSTER,
-        extent -> {
-          found[0] = extent.hostOffset();
-          return false;
-        });
-    return found[0];
   }
 
   @Test
@@ -256,13 +230,13 @@ class GuestQueueTest {
     try (Qcow2Image image = image("a", Optional.empty())) {
       image.write(0, filled(CLUSTER, 1));
       assertThat(begin(image, true, 0, filled(CLUSTER, 2))).isTrue();
-      Running snapshot =
-          elsewhere(() -> image.snapshots().orElseThrow().create("s", Instant.EPOCH));
-      Await.until(() -> snapshot.thread().getState() == Thread.State.TIMED_WAITING);
+      var snapshot =
+          Elsewhere.start(() -> image.snapshots().orElseThrow().create("s", Instant.EPOCH));
+      Await.until(() -> snapshot.state() == Thread.State.TIMED_WAITING);
       assertThat(begin(image, false, 0, filled(CLUSTER, 7))).as("the gate is shut").isFalse();
       assertThat(image.snapshots().orElseThrow().list()).isEmpty();
       assertThat(awaitAll()).hasSize(1);
-      join(snapshot);
+      snapshot.join();
       assertThat(begin(image, true, 0, filled(CLUSTER, 3))).as("shared now").isFalse();
       image.write(0, filled(CLUSTER, 3));
       byte[] frozen = new byte[CLUSTER];
@@ -271,35 +245,6 @@ class GuestQueueTest {
       }
       assertThat(frozen).containsOnly(2);
     }
-  }
-
-  private record Running(Thread thread, AtomicReference<@Nullable Throwable> failure) {}
-
-  private interface Work {
-    void run() throws BlockException;
-  }
-
-  private static Running elsewhere(Work work) {
-    var failure = new AtomicReference<@Nullable Throwable>();
-    Thread thread =
-        Thread.ofPlatform()
-            .start(() -> {
-              try {
-                work.run();
-              } catch (BlockException | RuntimeException e) {
-                failure.set(e);
-              }
-            });
-    return new Running(thread, failure);
-  }
-
-  private static void join(Running running) {
-    try {
-      running.thread().join();
-    } catch (InterruptedException e) {
-      throw new AssertionError(e);
-    }
-    assertThat(running.failure().get()).isNull();
   }
 
   /// Bursts of queued requests between requests of every kind, over a chain, against a model.
