@@ -64,10 +64,10 @@ public final class ExportServer implements AutoCloseable {
   // All under `lock`.
   private final Map<String, Offer> offers = new LinkedHashMap<>();
   private final Set<ServerConnection> connections = new LinkedHashSet<>();
+  private volatile int crowd; // how many connections; read without the lock
   private final Map<ServerConnection, Offer> clients = new LinkedHashMap<>();
   private final Set<ServerConnection> shakingHands = new LinkedHashSet<>();
   private final List<ServerListener> listeners = new ArrayList<>();
-  private volatile int crowd; // how many they are; written under `lock`
   private boolean timerRuns;
   private boolean clientLeft;
   private boolean closed;

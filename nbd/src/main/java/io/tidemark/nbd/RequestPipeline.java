@@ -314,17 +314,16 @@ final class RequestPipeline implements ByteChannel {
   /// Waits for input, and answers requests that end meanwhile.
   @Override
   public int read(ByteBuffer into) throws IOException {
-    if (answer()) { // what ended as it began
-      stream.flush();
-    }
-    while (!queue.takeReadable()) {
-      queue.watchReadable(descriptor);
-      queue.await();
-      if (answer()) {
+    while (true) {
+      if (answer()) { // some end as they begin
         stream.flush();
       }
+      if (queue.takeReadable()) {
+        return socket.read(into);
+      }
+      queue.watchReadable(descriptor);
+      queue.await();
     }
-    return socket.read(into);
   }
 
   /// Sends some of `from`. While it waits for the socket requests may end, and are answered later.
