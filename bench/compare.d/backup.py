@@ -8,14 +8,12 @@ a time, spread over the disk.
 import contextlib
 import os
 import shutil
-import statistics
 import subprocess
-import sys
 import time
 
 import files
 import servers
-from table import OURS, table
+from table import OURS, interleaved, part, table
 
 PEER = "libvirt + QEMU"
 PEER_URI = os.environ.get("TIDEMARK_BENCH_LIBVIRT", "qemu:///system")
@@ -113,7 +111,7 @@ def _peer_answers():
 
 
 def run(setting):
-    mib = setting.mib(8192, 512)
+    mib = setting.size(8192, 512)
     raw = files.incompressible(setting.folder / "first.raw", mib)
     source = setting.folder / "first.qcow2"
     files.qemu_img("convert", "-f", "raw", "-O", "qcow2", raw, source)
@@ -121,15 +119,11 @@ def run(setting):
     contestants = {OURS: _ours}
     if _peer_answers():
         contestants[PEER] = _peer
-    found = {name: [] for name in contestants}
-    for turn in range(setting.rounds):
-        for name in list(contestants) if turn % 2 == 0 else reversed(list(contestants)):
-            found[name].append(_measure(setting, contestants[name], source, mib))
-            print(f"\r\033[K{name}: full {found[name][-1][FULL][1]:.2f} s", end="", file=sys.stderr, flush=True)
-    print("\r\033[K", end="", file=sys.stderr, flush=True)
+    found = interleaved(contestants, lambda one: _measure(setting, one, source, mib), "backups", setting.rounds())
     source.unlink()
+
     def lines(end):
-        return [(what, {name: statistics.median(taken[what][end] for taken in all_of) for name, all_of in found.items()})
+        return [(what, part(part(found, what), end))
                 for what in (FULL, *INCREMENTS)]
 
     return (f"## P6: backups of a running domain's {mib} MiB disk, full of data, into qcow2\n\n"

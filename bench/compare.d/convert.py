@@ -9,7 +9,7 @@ from table import OURS, interleaved, table
 
 
 def _sources(setting):
-    mib = setting.mib(2048, 128)
+    mib = setting.size(2048, 128)
     folder = setting.folder
     raw = files.disk_like(folder / "disk.raw", mib)
     qcow2 = folder / "disk.qcow2"
@@ -58,7 +58,7 @@ def run(setting):
                         os.fsync(file.fileno())
                 return (time.perf_counter() - begin) * 1000
 
-            lines.append((workload, interleaved(setting, programs, measure, workload)))
+            lines.append((workload, interleaved(programs, measure, workload, setting.rounds(), warm_up=not setting.quick)))
         if lines:
             texts.append(table(f"convert, {title}", "ms", lines, False))
     target.unlink(missing_ok=True)

@@ -10,14 +10,12 @@ import pathlib
 import shutil
 import signal
 import socket
-import statistics
 import subprocess
-import sys
 import time
 
 import files
 import servers
-from table import OURS, table
+from table import OURS, interleaved, part, table
 
 PEER = "qemu-storage-daemon"
 NEVER_SECONDS = 60
@@ -58,7 +56,7 @@ def _peer(setting, image, target):
     path, monitor = setting.folder / "peer.sock", setting.folder / "peer.qmp"
     words = servers.command(PEER, None, path, image, "qcow2")
     words += ["--chardev", f"socket,id=m,path={monitor},server=on,wait=off", "--monitor", "chardev=m"]
-    with servers.serving(words, path), socket.socket(socket.AF_UNIX) as connection:
+    with servers.serving(words, path, image), socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(monitor))
         connection.settimeout(1)
         lines = connection.makefile("rw")
@@ -150,7 +148,7 @@ def _measure(setting, contestant, source, mib, words):
 
 
 def run(setting):
-    mib = setting.mib(1024, 128)
+    mib = setting.size(1024, 128)
     raw = files.incompressible(setting.folder / "first.raw", mib)
     source = setting.folder / "first.qcow2"
     files.qemu_img("convert", "-f", "raw", "-O", "qcow2", raw, source)
@@ -162,22 +160,12 @@ def run(setting):
     for writer, words in WRITERS.items():
         if not setting.wants(writer):
             continue
-        found = {name: [] for name in contestants}
-        for turn in range(setting.rounds):
-            for name in list(contestants) if turn % 2 == 0 else reversed(list(contestants)):
-                found[name].append(_measure(setting, contestants[name], source, mib, words))
-                print(f"\r\033[K{writer}: {name} ready in {found[name][-1][0]:.2f} s", end="", file=sys.stderr, flush=True)
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
+        found = interleaved(contestants, lambda one: _measure(setting, one, source, mib, words), writer, setting.rounds())
         for lines, index in (ready, 0), (middle, 1), (slow, 2):
-            lines.append((writer, {name: _median([values[index] for values in all_of]) for name, all_of in found.items()}))
+            lines.append((writer, part(found, index)))
     source.unlink()
     return (f"## P5: live copy of {mib} MiB, qcow2 to qcow2, under 4 KiB random writes\n\n"
             + f"A dash: not ready within {NEVER_SECONDS} s in most rounds.\n\n"
             + table("time to ready", "seconds", ready, False, digits=2)
             + "\n" + table("guest's write meanwhile, median", "microseconds", middle, False)
             + "\n" + table("guest's write meanwhile, 99 of 100", "microseconds", slow, False))
-
-
-def _median(values):
-    """0 when most are: it was never ready."""
-    return statistics.median_low(values) if 0 in values else statistics.median(values)

@@ -3,12 +3,11 @@
 import contextlib
 import json
 import os
-import statistics
 import subprocess
 
 import files
 import servers
-from table import OURS, interleaved, table
+from table import OURS, interleaved, part, table, undisturbed
 
 #            name                         fio's words
 RANDOM = {
@@ -25,8 +24,7 @@ SEQUENTIAL = {
     "1M read, q4": ["--rw=read", "--bs=1m", "--iodepth=4"],
     "1M write, q4": ["--rw=write", "--bs=1m", "--iodepth=4"],
 }
-READS = {name: words for name, words in RANDOM.items() if "read" in name}
-WRITES = {name: words for name, words in RANDOM.items() if "write" in name}
+TURNS = 3  # of a second, of each server in each pass
 PAST_THE_CACHE = {
     OURS: ["--cache", "none"],
     "qemu-nbd": ["--cache=none", "--aio=native"],
@@ -55,23 +53,39 @@ def _warm(file):
             pass
 
 
-def _in_turns(setting, names, file, format, workloads, mib, read_only=False, more=None):
-    """One server at a time on one file, warmed up: which pages a file got makes a fifth of a difference, so none has its own."""
-    path = setting.folder / "turn.sock"
-    seconds = 1 if setting.quick else 2
+def _in_turns(setting, title, names, file, format, workloads, mib, read_only=False, past_the_cache=False):
+    """Tables of servers that have one file open together, and are loaded a second at a time, in several passes.
 
-    def turn(words, which):
-        def measure(name):
-            serving = servers.command(name, setting.tidemark, path, file, format, read_only)
-            with servers.serving(serving[:-1] + (more or {}).get(name, []) + serving[-1:], path):
-                _warm(file)
-                fio(path, words, mib, seconds)
-                return fio(path, words, mib, seconds)[which]
-        return measure
+    One file, because which pages a file got makes a fifth of a difference. Short turns, because the host of a virtual machine may
+    slow it by half for seconds. Passes with new processes, because it may do so for minutes, and one process more than another."""
+    wanted = {workload: words for workload, words in workloads.items() if setting.wants(workload)}
+    figures, costs = ({workload: {name: [] for name in names} for workload in wanted} for _ in range(2))
 
-    return [(workload, interleaved(setting, {name: name for name in names},
-                                   turn(words, 0 if "4k" in workload else 1), workload, warm_up=False))
-            for workload, words in workloads.items() if setting.wants(workload)]
+    def measure(one, workload):
+        path, process = one
+        before = servers.cpu_seconds(process)
+        requests, mibs = fio(path, wanted[workload], mib, 1)
+        return requests if "4k" in workload else mibs, (servers.cpu_seconds(process) - before) * 1e6 / requests
+
+    for _ in range(setting.rounds() if wanted else 0):
+        with contextlib.ExitStack() as stack:
+            served = {}
+            for name in names:
+                path = setting.folder / f"{name.replace(' ', '-')}.sock"
+                words = servers.command(name, setting.tidemark, path, file, format, read_only, locked=False,
+                                        more=PAST_THE_CACHE[name] if past_the_cache else ())
+                served[name] = path, stack.enter_context(servers.serving(words, path, file))
+            for workload in wanted:
+                if not past_the_cache:
+                    _warm(file)
+                found = interleaved(served, lambda one: undisturbed(lambda: measure(one, workload)), workload,
+                                    setting.size(TURNS, 1), warm_up=setting.size(1, 0))
+                for name in names:
+                    figures[workload][name] += part(found, 0)[name]
+                    costs[workload][name] += part(found, 1)[name]
+    return (_tables(title, list(figures.items())) + "\n"
+            + table(f"{title}: processor time of the server", "microseconds a request", list(costs.items()), False, digits=1)
+            ) if wanted else ""
 
 
 def _present(setting, names, format):
@@ -86,17 +100,17 @@ def _tables(title, lines):
 
 
 def raw(setting):
-    mib = setting.mib(1024, 128)
+    mib = setting.size(1024, 128)
     names = _present(setting, [OURS, "qemu-nbd", "qemu-nbd io_uring", "qemu-storage-daemon", "nbdkit"], "raw")
     first = files.incompressible(setting.folder / "first.raw", mib)
     file = files.copy_in_small_pages(first, setting.folder / "disk.raw")
-    lines = _in_turns(setting, names, file, "raw", RANDOM | SEQUENTIAL, mib)
+    tables = _in_turns(setting, "raw", names, file, "raw", RANDOM | SEQUENTIAL, mib)
     _remove([first, file])
-    return "## P1: raw over NBD, page cache warm\n\n" + _tables("raw", lines)
+    return "## P1: raw over NBD, page cache warm\n\n" + tables
 
 
 def qcow2(setting):
-    mib = setting.mib(1024, 128)
+    mib = setting.size(1024, 128)
     names = _present(setting, [OURS, "qemu-nbd", "qemu-storage-daemon"], "qcow2")
     title = "## P2: qcow2 over NBD, page cache warm\n\n"
     allocating = _allocating(setting, names)
@@ -107,12 +121,11 @@ def qcow2(setting):
     files.qemu_img("convert", "-f", "raw", "-O", "qcow2", source, first)
     files.copy_in_small_pages(first, full)
     files.qemu_img("create", "-q", "-f", "qcow2", "-b", full, "-F", "qcow2", top)
-    text = title + _tables("64 KiB clusters, all of them data", _in_turns(setting, names, full, "qcow2", RANDOM | SEQUENTIAL, mib))
-    sequential = {name: words for name, words in SEQUENTIAL.items() if "read" in name}
-    text += "\n" + _tables("the same beneath an empty overlay",
-                           _in_turns(setting, names, top, "qcow2", READS | sequential, mib, read_only=True))
+    reads = {name: words for name, words in (RANDOM | SEQUENTIAL).items() if "read" in name}
+    tables = [_in_turns(setting, "64 KiB clusters, all of them data", names, full, "qcow2", RANDOM | SEQUENTIAL, mib),
+              _in_turns(setting, "the same beneath an empty overlay", names, top, "qcow2", reads, mib, read_only=True), allocating]
     _remove([source, first, full, top])
-    return text + "\n" + allocating
+    return title + "\n".join(filter(None, tables))
 
 
 def _allocating(setting, names):
@@ -120,7 +133,7 @@ def _allocating(setting, names):
 
     The first part of the disk warms the server up, because a JVM's first requests are slow: 16,384 writes that allocate. What is
     measured is less than where the kernel begins to write back. The image is emptied before the server ends (servers.forget)."""
-    warmed, clusters = 16384, setting.mib(16384, 8192)
+    warmed, clusters = 16384, setting.size(16384, 8192)
     workloads = {
         "4k, q1": ["--rw=write:60k", "--bs=4k", "--iodepth=1"],
         "4k, q16": ["--rw=write:60k", "--bs=4k", "--iodepth=16"],
@@ -132,7 +145,7 @@ def _allocating(setting, names):
     def one(words, options):
         def measure(name):
             files.qemu_img("create", "-q", "-f", "qcow2", *options, image, f"{(warmed + clusters) // 16}M")
-            with servers.serving(servers.command(name, setting.tidemark, path, image, "qcow2"), path) as process:
+            with servers.serving(servers.command(name, setting.tidemark, path, image, "qcow2"), path, image) as process:
                 fio(path, workloads["4k, q16"] + [f"--number_ios={warmed}"], warmed // 16)
                 files.touch_memory((clusters // 16) + 256)
                 count = clusters // (4 if words[0] == "--rw=randwrite" else 1)  # few clusters twice
@@ -146,8 +159,7 @@ def _allocating(setting, names):
     text = ""
     for title, options in (("writes that allocate", []),
                            ("writes that allocate, subclusters", ["-o", "extended_l2=on,cluster_size=128k"])):
-        lines = [(workload, interleaved(setting, {name: name for name in names}, one(words, options),
-                                        f"{title}, {workload}", warm_up=False))
+        lines = [(workload, interleaved({name: name for name in names}, one(words, options), f"{title}, {workload}", setting.rounds()))
                  for workload, words in workloads.items() if setting.wants(f"{title}, {workload}")]
         if lines:
             text += table(title, "requests per second", lines, True) + "\n"
@@ -155,42 +167,16 @@ def _allocating(setting, names):
 
 
 def direct(setting):
-    mib = setting.mib(1024, 128)
+    mib = setting.size(1024, 128)
     raw = files.incompressible(setting.folder / "direct.raw", mib)
     image = setting.folder / "direct.qcow2"
     files.qemu_img("convert", "-f", "raw", "-O", "qcow2", raw, image)
-    reads = {name: words for name, words in (RANDOM | SEQUENTIAL).items() if "read" in name}
-    text = ("## P3: past the page cache\n\n" + _direct_reads(setting, raw, "raw", reads, mib)
-            + "\n" + _direct_reads(setting, image, "qcow2", READS, mib))
-    writes = _in_turns(setting, _present(setting, PAST_THE_CACHE, "qcow2"), image, "qcow2", WRITES, mib, more=PAST_THE_CACHE)
+    files.sync(image)
+    tables = [_in_turns(setting, title, _present(setting, PAST_THE_CACHE, format), file, format, workloads, mib, past_the_cache=True)
+              for title, file, format, workloads in (("raw, O_DIRECT", raw, "raw", RANDOM | SEQUENTIAL),
+                                                     ("qcow2, O_DIRECT, clusters that are there", image, "qcow2", RANDOM))]
     _remove([raw, image])
-    return text + "\n" + _tables("qcow2, O_DIRECT, writes to clusters that are there", writes)
-
-
-def _direct_reads(setting, file, format, workloads, mib):
-    """All servers have the file open, read-only, the whole time: so their processor time is that of servers that are warm."""
-    lines, costs = [], []
-    with contextlib.ExitStack() as stack:
-        served = {}
-        for name in _present(setting, PAST_THE_CACHE, format):
-            path = setting.folder / f"{name.replace(' ', '-')}.sock"
-            words = servers.command(name, setting.tidemark, path, file, format, True)
-            process = stack.enter_context(servers.serving(words[:-1] + PAST_THE_CACHE[name] + words[-1:], path))
-            served[name] = name, path, process
-        for workload, words in workloads.items():
-            if setting.wants(workload):
-                which, spent = 0 if "4k" in workload else 1, {name: [] for name in served}
-
-                def measure(one):
-                    name, path, process = one
-                    seconds, before = 1 if setting.quick else 2, servers.cpu_seconds(process)
-                    figures = fio(path, words, mib, seconds)
-                    spent[name].append((servers.cpu_seconds(process) - before) * 1e6 / (figures[0] * seconds))
-                    return figures[which]
-                lines.append((workload, interleaved(setting, served, measure, workload)))
-                costs.append((workload, {name: statistics.median(values[-setting.rounds:]) for name, values in spent.items()}))
-    return (_tables(f"{format}, O_DIRECT", lines) + "\n"
-            + table(f"{format}, processor time of the server", "microseconds a request", costs, False, digits=1))
+    return "## P3: past the page cache\n\n" + "\n".join(filter(None, tables))
 
 
 def _remove(paths):

@@ -15,20 +15,22 @@ from table import OURS
 START_SECONDS = 30
 
 
-def command(name, tidemark, path, file, format, read_only=False):
-    """How `name` serves a file; None when it cannot or is not installed."""
+def command(name, tidemark, path, file, format, read_only=False, locked=True, more=()):
+    """How `name` serves a file, with `more` options; None when it cannot or is not installed. Not locked, several may have it open."""
     file, path = str(file), str(path)
+    layers = f"driver={format},file.driver=file,file.filename={file},file.locking=off"
+    image = ["-f", format, file] if locked else ["--image-opts", layers]
     if name == OURS:
-        return [str(tidemark), "export", "serve", "-t", "-e", "0", "-k", path, "-f", format] + ["-r"] * read_only + [file]
+        return [str(tidemark), "export", "serve", "-t", "-e", "0", "-k", path, *["-r"] * read_only, *more, *image]
     if name.startswith("qemu-nbd"):
         aio = ["--aio=io_uring"] if name.endswith("io_uring") else []
-        return _installed("qemu-nbd", "-t", "-e", "64", "-k", path, "-f", format, *aio, *["-r"] * read_only, file)
+        return _installed("qemu-nbd", "-t", "-e", "64", "-k", path, *aio, *["-r"] * read_only, *more, *image)
     if name == "qemu-storage-daemon":
         access = f"read-only={'on' if read_only else 'off'},auto-read-only=off"
         layer = [] if format == "raw" else ["--blockdev", f"{format},node-name=disk,file=file,{access}"]
         node = "file" if format == "raw" else "disk"
         return _installed(
-            name, "--blockdev", f"file,node-name=file,filename={file},{access}", *layer,
+            name, "--blockdev", f"file,node-name=file,filename={file},locking={'auto' if locked else 'off'},{access}", *layer,
             "--nbd-server", f"addr.type=unix,addr.path={path},max-connections=0",
             "--export", f"nbd,id=e,node-name={node},name=,writable={'off' if read_only else 'on'}")
     if name == "nbdkit" and format == "raw":
@@ -99,8 +101,8 @@ def _forget_log(image):
 
 
 @contextlib.contextmanager
-def serving(words, path):
-    """The process, once it serves. Killed at the end: every server would else flush an image that is thrown away, gigabytes of
+def serving(words, path, image):
+    """The process, once it serves the image. Killed at the end: every server would else flush an image that is thrown away, gigabytes of
     it, and whoever is measured next would share the disk with that."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
@@ -111,7 +113,7 @@ def serving(words, path):
     finally:
         process.kill()
         process.wait()
-        _forget_log(words[-1])
+        _forget_log(image)
 
 
 def cpu_seconds(process):

@@ -54,23 +54,21 @@ def times(setting):
     raw, qcow2, path = folder / "start.raw", folder / "start.qcow2", folder / "start.sock"
     files.qemu_img("create", "-q", "-f", "raw", raw, "1G")
     files.qemu_img("create", "-q", "-f", "qcow2", qcow2, "1G")
-    rounds = setting if setting.quick else _more(setting)
+
+    def turns(contestants, measure, what):
+        return interleaved(contestants, measure, what, setting.rounds(9), warm_up=not setting.quick)
+
     lines = []
     info = {OURS: [setting.tidemark, "image", "info", qcow2], "QEMU": ["qemu-img", "info", qcow2]}
-    lines.append(("`image info`", interleaved(rounds, info, _run, "image info")))
+    lines.append(("`image info`", turns(info, _run, "image info")))
     for format, file in (("raw", raw), ("qcow2", qcow2)):
         both = {"QEMU" if name != OURS else name: servers.command(name, setting.tidemark, path, file, format)
                 for name in (OURS, "qemu-nbd")}
         lines.append((f"`export serve`, {format}, to its greeting",
-                      interleaved(rounds, both, lambda words: _to_greeting(words, path), f"serve {format}")))
+                      turns(both, lambda words: _to_greeting(words, path), f"serve {format}")))
     ours = {OURS: lambda: _daemon(setting.tidemark, folder / "daemon")}
-    lines.append(("`daemon`, to an answered call", interleaved(rounds, ours, lambda start: start(), "daemon")))
+    lines.append(("`daemon`, to an answered call", turns(ours, lambda start: start(), "daemon")))
     return "## P7: start-up\n\n" + table("through `./tidemark`, the shell included", "ms", lines, False, summary=False)
-
-
-def _more(setting):
-    import dataclasses
-    return dataclasses.replace(setting, rounds=max(9, setting.rounds))
 
 
 def _mib(process, field):
@@ -105,16 +103,16 @@ def memory(setting):
         words = servers.command(name, setting.tidemark, path, file, "raw")
         if name == "qemu-nbd":
             words[words.index("-e") + 1] = "1000"
-        with servers.serving(words, path) as process:
+        with servers.serving(words, path, file) as process:
             time.sleep(1)
-            start[name] = _mib(process, "VmRSS")
+            start[name] = [_mib(process, "VmRSS")]
             before = _own(process)
             clients = [_idle_client(path) for _ in range(500)]
             time.sleep(1)
-            idle[name] = (_own(process) - before) * 1024 / len(clients)
+            idle[name] = [(_own(process) - before) * 1024 / len(clients)]
             for client in clients:
                 client.close()
-        with servers.serving(words, path) as process:
+        with servers.serving(words, path, file) as process:
             time.sleep(1)
             before = _own(process)
             load = subprocess.Popen(
@@ -125,7 +123,7 @@ def memory(setting):
             while load.poll() is None:
                 most = max(most, _own(process))
                 time.sleep(0.05)
-            busy[name] = (most - before) / 64
+            busy[name] = [(most - before) / 64]
     file.unlink()
     lines = [("a server that just started, MiB", start), ("each of 500 idle connections, KiB of its own", idle),
              ("each of 64 connections with 16 requests of 128 KiB, MiB of its own", busy)]
