@@ -19,7 +19,8 @@ public class QueuedRequest {
   /// Of which so many are left to the nodes beneath a format: its file.
   private static final int ENDINGS_OF_FILE = 2;
 
-  /// What a node does when a request ends that it let pass.
+  /// What a node does when a request ends that it let pass. It may [#fail] the request, and must
+  /// not wait: other requests of the thread are in flight.
   public interface Ending {
     /// @param number as it was left
     /// @param held as it was left; null when nothing was
@@ -112,6 +113,11 @@ public class QueuedRequest {
   /// Takes back what was left since, because the request has not begun.
   public void forget(int mark) {
     depth = mark;
+  }
+
+  /// Makes a failure of a request that did what it was asked for, while it ends.
+  public void fail(BlockException why) {
+    failure = why;
   }
 
   void begunIn(DirectFile by) {

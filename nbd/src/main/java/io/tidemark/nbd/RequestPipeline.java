@@ -142,22 +142,35 @@ final class RequestPipeline implements ByteChannel {
     return slot != null && begin(slot, write, cookie, offset, length);
   }
 
-  private boolean begin(Slot slot, boolean write, long cookie, long offset, int length) {
+  private boolean begin(Slot slot, boolean write, long cookie, long offset, int length)
+      throws IOException {
     slot.cookie = cookie;
     slot.at = offset;
-    slot.set(write, offset, payload(slot, length));
     boolean begun = false;
     try {
-      begun = node.begin(slot);
-    } catch (BlockException _) {
-      // Safe because the request runs as ever next, and fails there.
-    }
-    if (begun) {
-      bytesInFlight += length;
-    } else {
-      free(slot);
+      begun = begin(slot, write, length);
+      if (!begun && queue.inFlight() > 0) {
+        // One of those may have been in the way: the first write to a new cluster.
+        quiesce();
+        begun = begin(slot, write, length);
+      }
+    } finally {
+      if (begun) {
+        bytesInFlight += length;
+      } else {
+        free(slot);
+      }
     }
     return begun;
+  }
+
+  private boolean begin(Slot slot, boolean write, int length) {
+    slot.set(write, slot.at, payload(slot, length));
+    try {
+      return node.begin(slot);
+    } catch (BlockException _) {
+      return false; // Safe because the request runs as ever next, and fails there.
+    }
   }
 
   private boolean otherwise() throws IOException {

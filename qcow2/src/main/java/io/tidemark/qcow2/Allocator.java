@@ -6,6 +6,7 @@ import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.locks.ReentrantLock;
+import org.jspecify.annotations.Nullable;
 
 /// Gives out host clusters and takes them back.
 ///
@@ -91,6 +92,22 @@ final class Allocator {
     }
   }
 
+  /// Takes `count` clusters in a row if the pool goes on with as many, fresh ones where they must
+  /// be; else null.
+  @Nullable Run takeAtHand(int count, boolean fresh) {
+    synchronized (pool) {
+      Run run = pool.peek();
+      if (run == null || run.count() < count || (fresh && !run.fresh())) {
+        return null;
+      }
+      pool.remove();
+      if (run.count() > count) {
+        pool.addFirst(new Run(run.first() + count, run.count() - count, run.fresh()));
+      }
+      return new Run(run.first(), count, run.fresh());
+    }
+  }
+
   /// Takes one cluster if it is what would be given out next.
   boolean takeIfNext(long cluster) throws BlockException {
     while (true) {
@@ -113,8 +130,13 @@ final class Allocator {
 
   /// Puts back clusters that nothing came to refer to. Their bytes are undefined.
   void giveBack(Run run) {
+    giveBackUntouched(new Run(run.first(), run.count(), false));
+  }
+
+  /// Puts back clusters that are as they were when they were taken.
+  void giveBackUntouched(Run run) {
     synchronized (pool) {
-      pool.addFirst(new Run(run.first(), run.count(), false));
+      pool.addFirst(run);
     }
   }
 

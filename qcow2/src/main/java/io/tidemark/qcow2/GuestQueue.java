@@ -9,15 +9,16 @@ import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /// Guest requests that go on into the queue of the file beneath, or of the backing node, while
-/// their thread does something else ([io.tidemark.block.BlockNode#begin]): reads, and writes of
-/// bytes that have their place, each in one piece there. Whatever needs more, a table that is not
-/// in memory, a place, a decompression, is not begun, and runs as ever.
+/// their thread does something else ([io.tidemark.block.BlockNode#begin]): reads, writes of bytes
+/// that have their place, each in one piece there, and the writes that [QueuedPlaces] gives one.
+/// Whatever needs more, a table that is not in memory, a copy, a decompression, is not begun, and
+/// runs as ever.
 ///
 /// From the look at the mapping until the request ends it counts as inside the image's gate and
 /// holds an [InFlight] ticket, as one that runs on its thread does: no host cluster under it is
 /// used for something else, and the image is not reorganised. Nothing here waits.
 ///
-/// On disk a write changes the guest's bytes, and nothing else.
+/// On disk a write to its place changes the guest's bytes, and nothing else.
 ///
 /// Any thread may call.
 final class GuestQueue {
@@ -84,6 +85,9 @@ final class GuestQueue {
     long unit = offset >>> geometry.unitBits();
     long last = (offset + request.length() - 1) >>> geometry.unitBits();
     long entry = now.tables.unitAtHand(unit);
+    if (request.write() && entry != L2Table.CONTRADICTION && !L2Entry.writable(entry)) {
+      return now.queuedPlaces.begin(request);
+    }
     boolean whole = fits(entry, request);
     for (long next = 1; whole && unit + next <= last; next++) {
       long other = now.tables.unitAtHand(unit + next);

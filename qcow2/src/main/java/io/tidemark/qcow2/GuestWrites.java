@@ -3,6 +3,7 @@ package io.tidemark.qcow2;
 
 import io.tidemark.block.BlockException;
 import java.nio.ByteBuffer;
+import org.jspecify.annotations.Nullable;
 
 /// Guest writes; zeroes and discards are [GuestZeroes]'s.
 ///
@@ -128,16 +129,33 @@ final class GuestWrites {
   /// Host clusters in a row for guest clusters: counted ones, or those of the data file that have
   /// the guest clusters' own offsets and may hold anything.
   Allocator.Run takePlaces(long cluster, int count) throws BlockException {
-    if (geometry.dataFile()) {
-      long bias = Geometry.DATA_FILE_BIAS >>> geometry.clusterBits();
-      return new Allocator.Run(bias + cluster, count, false);
-    }
-    return allocator.take(count);
+    return geometry.dataFile() ? ownPlaces(cluster, count) : allocator.take(count);
+  }
+
+  private Allocator.Run ownPlaces(long cluster, int count) {
+    long bias = Geometry.DATA_FILE_BIAS >>> geometry.clusterBits();
+    return new Allocator.Run(bias + cluster, count, false);
   }
 
   void giveBackPlaces(Allocator.Run run) {
     if (!geometry.dataFile()) {
       allocator.giveBack(run);
+    }
+  }
+
+  /// As [#takePlaces], all of them; null when they are not at hand, or have to be fresh and are
+  /// not.
+  Allocator.@Nullable Run placesAtHand(long cluster, int count, boolean fresh) {
+    if (geometry.dataFile()) {
+      return fresh ? null : ownPlaces(cluster, count);
+    }
+    return allocator.takeAtHand(count, fresh);
+  }
+
+  /// Gives back what nothing was written to.
+  void giveBackUntouched(Allocator.Run run) {
+    if (!geometry.dataFile()) {
+      allocator.giveBackUntouched(run);
     }
   }
 
@@ -350,6 +368,11 @@ final class GuestWrites {
   /// Holds changes of some guest clusters out. The result goes to [#letIn].
   ClusterLocks.Held lock(long cluster, long count) {
     return locks.lock(cluster, count);
+  }
+
+  /// As above if nobody holds any of them; else null.
+  ClusterLocks.@Nullable Held tryLock(long cluster, long count) {
+    return locks.tryLock(cluster, count);
   }
 
   /// Holds every change of the mapping out. The result goes to [#letIn].

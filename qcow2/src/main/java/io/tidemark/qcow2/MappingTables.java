@@ -81,7 +81,7 @@ final class MappingTables {
   private final ArrayDeque<L2Table> loaded = new ArrayDeque<>();
   private final LinkedHashSet<L2Table> dirtyTables = new LinkedHashSet<>();
   private final LinkedHashSet<Integer> dirtyL1 = new LinkedHashSet<>();
-  private List<Freed> freed = new ArrayList<>();
+  private final FreedRuns freed;
   private int dirtyBytes;
   private volatile boolean dirty; // written under lock; whether anything waits for a write-back
   private volatile boolean filling; // written under lock; whether a write-back should begin
@@ -96,6 +96,7 @@ final class MappingTables {
     this.file = file;
     this.geometry = header.geometry();
     this.allocator = allocator;
+    this.freed = new FreedRuns(header.geometry());
     this.stored = new StoredTables(file, header.geometry(), metadata, readOnly);
     this.tables = new Tables(new AtomicLongArray(l1), new AtomicReferenceArray<>(l1.length));
     for (int i = 0; i < STRIPES; i++) {
@@ -299,22 +300,48 @@ final class MappingTables {
     int i = l1Index(guestCluster);
     while (true) {
       L2Table table = writableTable(i);
-      boolean full;
-      lock.lock();
-      try {
-        file.check();
-        if (table != null && tables.slots().get(i) != table) {
-          continue; // dropped from the cache meanwhile
-        }
-        full = log != null && !log.makeRoom(count);
-        if (!full && table != null) {
-          enter(table, guestCluster, count, fresh);
-          return;
-        }
-      } finally {
-        lock.unlock();
+      if (table != null && enterIfRoom(table, guestCluster, count, fresh)) {
+        return;
       }
-      writeBack.run(true);
+      if (table == null || tables.slots().get(i) == table) { // the log is full
+        writeBack.run(true);
+      } // else it was dropped from the cache meanwhile
+    }
+  }
+
+  /// As [#change], but does not wait for the disk: false when it would have to, and nothing has
+  /// changed.
+  boolean changeAtHand(long guestCluster, int count, long fresh) throws BlockException {
+    L2Table table = ownTableAtHand(guestCluster);
+    var slots = NewSlots.all(L2Slot.whole(fresh, geometry));
+    return table != null && enterIfRoom(table, guestCluster, count, slots);
+  }
+
+  /// Whether [#changeAtHand] is worth trying.
+  boolean changesAtHand(long guestCluster) {
+    return ownTableAtHand(guestCluster) != null;
+  }
+
+  private @Nullable L2Table ownTableAtHand(long guestCluster) {
+    Tables now = tables;
+    int i = l1Index(guestCluster);
+    return (now.l1().get(i) & L2Entry.COPIED) == 0 ? null : now.slots().getAcquire(i);
+  }
+
+  /// Changes nothing where the table is no longer in the cache, or the log is full.
+  private boolean enterIfRoom(L2Table table, long guestCluster, int count, NewSlots fresh)
+      throws BlockException {
+    lock.lock();
+    try {
+      file.check();
+      boolean room =
+          tables.slots().get(table.l1Index()) == table && (log == null || log.makeRoom(count));
+      if (room) {
+        enter(table, guestCluster, count, fresh);
+      }
+      return room;
+    } finally {
+      lock.unlock();
     }
   }
 
@@ -336,7 +363,7 @@ final class MappingTables {
         logHasChanges = true;
       }
       set(table, first + done, run, slot);
-      dropped(old.entry(), run, slot.entry());
+      freed.dropped(old.entry(), run, slot.entry());
       done += run;
     }
     filling = dirtyBytes > MAX_DIRTY_BYTES / 2 || (log != null && log.filling());
@@ -352,23 +379,6 @@ final class MappingTables {
     dirtyTables.add(table);
     dirtyBytes += bytes;
     dirty = true;
-  }
-
-  // Under lock. Notes what a run of entries no longer refers to.
-  private void dropped(long old, int count, long fresh) {
-    if (L2Entry.kind(old) == L2Entry.Kind.COMPRESSED) {
-      long from = L2Entry.compressedOffset(old, geometry) >>> geometry.clusterBits();
-      long last =
-          (L2Entry.compressedOffset(old, geometry) + L2Entry.compressedLength(old, geometry) - 1)
-              >>> geometry.clusterBits();
-      for (int i = 0; i < count; i++) {
-        freed.add(new Freed(from, last - from + 1));
-      }
-    } else if (L2Entry.placed(old)
-        && !geometry.dataFile() // its clusters are not counted
-        && !(L2Entry.placed(fresh) && L2Entry.host(old) == L2Entry.host(fresh))) {
-      freed.add(new Freed(L2Entry.host(old) >>> geometry.clusterBits(), count));
-    }
   }
 
   /// Takes a whole L2 table out, with all it names. The caller keeps changes out, and has written
@@ -388,10 +398,10 @@ final class MappingTables {
               && table.get(i + run) == L2Entry.step(old, run, geometry)) {
             run++;
           }
-          dropped(old, run, 0);
+          freed.dropped(old, run, 0);
           i += run;
         }
-        freed.add(new Freed(table.hostOffset() >>> geometry.clusterBits(), 1));
+        freed.table(table.hostOffset());
         tables.l1().set(l1Index, 0);
         tables.slots().set(l1Index, null);
         dirtyTables.remove(table);
@@ -471,9 +481,7 @@ final class MappingTables {
     install(table);
     dirtyL1.add(table.l1Index());
     dirty = true;
-    if (L2Entry.host(oldEntry) != 0) {
-      freed.add(new Freed(L2Entry.host(oldEntry) >>> geometry.clusterBits(), 1));
-    }
+    freed.table(L2Entry.host(oldEntry));
   }
 
   /// Whether a writer should write back before it goes on: a limit of what may wait is reached.
@@ -517,10 +525,10 @@ final class MappingTables {
         entries.add(tables.l1().get(i));
       }
       int half = log != null && logHasChanges ? turnLog(log) : -1;
-      var batch = new Batch(chunks, new ArrayList<>(dirtyTables), indexes, entries, freed, half);
+      var batch =
+          new Batch(chunks, new ArrayList<>(dirtyTables), indexes, entries, freed.take(), half);
       dirtyTables.clear();
       dirtyL1.clear();
-      freed = new ArrayList<>();
       dirtyBytes = 0;
       dirty = false;
       filling = false;
@@ -558,9 +566,7 @@ final class MappingTables {
       tables.l1().set(index, entry);
       dirtyL1.add(index);
       dirty = true;
-      if (L2Entry.host(old) != 0) {
-        freed.add(new Freed(L2Entry.host(old) >>> geometry.clusterBits(), 1));
-      }
+      freed.table(L2Entry.host(old));
     } finally {
       lock.unlock();
     }
@@ -580,7 +586,7 @@ final class MappingTables {
     lock.lock();
     try {
       set(table, l2Index(guestCluster), 1, fresh);
-      dropped(old.entry(), 1, fresh.entry());
+      freed.dropped(old.entry(), 1, fresh.entry());
     } finally {
       lock.unlock();
     }

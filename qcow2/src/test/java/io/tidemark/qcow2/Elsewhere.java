@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import io.tidemark.block.BlockException;
 import io.tidemark.block.Extent;
+import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.Arrays;
 import java.util.concurrent.atomic.AtomicReference;
@@ -13,7 +14,7 @@ import org.jspecify.annotations.Nullable;
 /// Work at an image on another thread: what goes on while a request is under way.
 final class Elsewhere {
   interface Work {
-    void run() throws BlockException;
+    void run() throws IOException;
   }
 
   private final AtomicReference<@Nullable Throwable> failure = new AtomicReference<>();
@@ -25,7 +26,7 @@ final class Elsewhere {
             .start(() -> {
               try {
                 work.run();
-              } catch (BlockException | RuntimeException e) {
+              } catch (IOException | RuntimeException | AssertionError e) {
                 failure.set(e);
               }
             });

@@ -9,15 +9,19 @@ import io.tidemark.block.BackingReference;
 import io.tidemark.block.BlockException;
 import io.tidemark.block.BlockNode;
 import io.tidemark.block.CreateOptions;
+import io.tidemark.block.Durability;
 import io.tidemark.block.FileNode;
 import io.tidemark.block.HostAccess;
 import io.tidemark.block.OpenOptions;
 import io.tidemark.block.QueuedRequest;
 import io.tidemark.block.RequestQueue;
+import io.tidemark.block.TransportException;
 import io.tidemark.block.ZeroMode;
 import io.tidemark.testkit.Await;
 import io.tidemark.testkit.Seeds;
 import java.io.IOException;
+import java.lang.reflect.InvocationTargetException;
+import java.lang.reflect.Proxy;
 import java.nio.ByteBuffer;
 import java.nio.file.Path;
 import java.time.Instant;
@@ -27,6 +31,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Random;
+import java.util.concurrent.atomic.AtomicBoolean;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -201,6 +206,175 @@ class GuestQueueTest {
         }
       }
       assertThat(begun).isBetween(10, length - 1);
+    }
+  }
+
+  @Test
+  void givesPlacesAndEntersThemWhenTheBytesAreThere() throws IOException {
+    try (Qcow2Image image = image("a", Optional.empty())) {
+      image.write(0, filled(CLUSTER, 1)); // its tables are made
+      assertThat(begin(image, true, 5 * CLUSTER, filled(CLUSTER, 2))).isTrue();
+      assertThat(begin(image, true, 5 * CLUSTER, filled(512, 3))).as("locked").isFalse();
+      assertThat(begin(image, true, 8 * CLUSTER + 512, filled(2 * CLUSTER, 4))).isTrue();
+      byte[] before = new byte[CLUSTER];
+      image.read(5 * CLUSTER, ByteBuffer.wrap(before));
+      assertThat(before).containsOnly(0);
+      assertThat(awaitAll()).hasSize(2).allMatch(ended -> ended.failure().isEmpty());
+      assertThat(begin(image, true, 5 * CLUSTER, filled(512, 3))).as("in its place").isTrue();
+      assertThat(awaitAll()).hasSize(1);
+      byte[] all = new byte[16 * CLUSTER];
+      image.read(0, ByteBuffer.wrap(all));
+      byte[] wanted = new byte[16 * CLUSTER];
+      Arrays.fill(wanted, 0, CLUSTER, (byte) 1);
+      Arrays.fill(wanted, 5 * CLUSTER, 6 * CLUSTER, (byte) 2);
+      Arrays.fill(wanted, 5 * CLUSTER, 5 * CLUSTER + 512, (byte) 3);
+      Arrays.fill(wanted, 8 * CLUSTER + 512, 10 * CLUSTER + 512, (byte) 4);
+      assertThat(Arrays.mismatch(all, wanted)).isEqualTo(-1);
+      image.flush();
+      assertThat(image.check().sound()).isTrue();
+    }
+  }
+
+  @Test
+  void whatHasToBeCopiedIsNotBegun() throws IOException {
+    try (Qcow2Image base = image("base", Optional.empty())) {
+      base.write(0, filled(8 * CLUSTER, 1));
+    }
+    var reference = new BackingReference("base", Optional.of("qcow2"));
+    try (Qcow2Image image = image("top", Optional.of(reference))) {
+      image.attachBacking(open("base", Optional.empty()));
+      image.write(7 * CLUSTER, filled(CLUSTER, 2));
+      image.writeZeroes(8 * CLUSTER, CLUSTER, ZeroMode.MAY_UNMAP);
+      assertThat(begin(image, true, 512, filled(512, 3))).isFalse();
+      assertThat(begin(image, true, 512, filled(2 * CLUSTER, 3))).isFalse();
+      assertThat(begin(image, true, CLUSTER, filled(2 * CLUSTER, 3))).as("whole").isTrue();
+      assertThat(begin(image, true, 8 * CLUSTER + 512, filled(512, 4))).as("zero").isTrue();
+      assertThat(awaitAll()).hasSize(2).allMatch(ended -> ended.failure().isEmpty());
+      byte[] all = new byte[9 * CLUSTER];
+      image.read(0, ByteBuffer.wrap(all));
+      byte[] wanted = new byte[9 * CLUSTER];
+      Arrays.fill(wanted, 0, 8 * CLUSTER, (byte) 1);
+      Arrays.fill(wanted, CLUSTER, 3 * CLUSTER, (byte) 3);
+      Arrays.fill(wanted, 7 * CLUSTER, 8 * CLUSTER, (byte) 2);
+      Arrays.fill(wanted, 8 * CLUSTER + 512, 8 * CLUSTER + 1024, (byte) 4);
+      assertThat(Arrays.mismatch(all, wanted)).isEqualTo(-1);
+    }
+  }
+
+  /// The write reaches the disk and is said to have failed: its place goes to the next who needs
+  /// one, who must not take it for empty.
+  @Test
+  void thePlaceOfAWriteThatFailedIsNotTakenForEmpty() throws IOException {
+    image("a", Optional.empty()).close();
+    OpenOptions options = QUEUED.with(Durability.FLUSHED);
+    FileNode file = FileNode.open(dir.resolve("a"), options);
+    assumeTrue(file.queues(), "no O_DIRECT here");
+    var fails = new AtomicBoolean();
+    try (Qcow2Image image = Qcow2Image.open(failing(file, fails), options)) {
+      image.write(0, filled(CLUSTER, 1));
+      fails.set(true);
+      assertThat(begin(image, true, 4 * CLUSTER, filled(CLUSTER, 2))).isTrue();
+      assertThat(awaitAll()).hasSize(1).allMatch(ended -> ended.failure().isPresent());
+      fails.set(false);
+      assertThat(queuedRead(image, 4 * CLUSTER, CLUSTER)).containsOnly(0);
+      assertThat(begin(image, true, 6 * CLUSTER + 512, filled(512, 3))).as("not fresh").isFalse();
+      image.write(6 * CLUSTER + 512, filled(512, 3));
+      assertThat(queuedRead(image, 6 * CLUSTER, 512)).containsOnly(0);
+      assertThat(queuedRead(image, 6 * CLUSTER + 512, 512)).containsOnly(3);
+      assertThat(queuedRead(image, 6 * CLUSTER + 1024, CLUSTER - 1024)).containsOnly(0);
+      assertThat(begin(image, true, 4 * CLUSTER, filled(CLUSTER, 4))).as("made again").isTrue();
+      assertThat(awaitAll()).hasSize(1).allMatch(ended -> ended.failure().isEmpty());
+      image.flush();
+      assertThat(image.check().sound()).isTrue();
+    }
+  }
+
+  /// A file whose queued requests are done, and fail all the same.
+  private static BlockNode failing(FileNode file, AtomicBoolean fails) {
+    return (BlockNode)
+        Proxy.newProxyInstance(
+            BlockNode.class.getClassLoader(),
+            new Class<?>[] {BlockNode.class},
+            (_, method, arguments) -> {
+              if (fails.get() && method.getName().equals("begin")) {
+                var failure = new TransportException("on purpose");
+                ((QueuedRequest) arguments[0])
+                    .atEnd((ended, _, _, _) -> ended.fail(failure), 0, null);
+              }
+              try {
+                return method.invoke(file, arguments);
+              } catch (InvocationTargetException e) {
+                throw e.getCause();
+              }
+            });
+  }
+
+  /// Two connections write to the same new clusters, each its own sectors, while clusters elsewhere
+  /// are given up and all is flushed.
+  @ParameterizedTest
+  @Seeds(5)
+  void twoQueuesShareNewClusters(long seed) throws IOException {
+    byte[][] models = {new byte[SIZE / 2], new byte[SIZE / 2]};
+    try (Qcow2Image image = image("a", Optional.empty())) {
+      var writers = new ArrayList<Elsewhere>();
+      for (int side = 0; side < 2; side++) {
+        int mine = side;
+        writers.add(
+            Elsewhere.start(
+                () -> writeSectors(image, new Random(seed + mine), mine, models[mine])));
+      }
+      var random = new Random(seed + 2);
+      while (writers.stream().anyMatch(writer -> writer.state() != Thread.State.TERMINATED)) {
+        int offset = SIZE / 2 + CLUSTER * random.nextInt(SIZE / 2 / CLUSTER);
+        image.write(offset, filled(CLUSTER, 9));
+        image.discard(SIZE / 2, SIZE / 2);
+        image.flush();
+      }
+      writers.forEach(Elsewhere::join);
+      byte[] all = new byte[SIZE / 2];
+      image.read(0, ByteBuffer.wrap(all));
+      for (int sector = 0; sector < all.length / 512; sector++) {
+        int at = 512 * sector;
+        byte[] model = models[sector % 2];
+        assertThat(Arrays.mismatch(all, at, at + 512, model, at, at + 512))
+            .as("sector %d", sector)
+            .isEqualTo(-1);
+      }
+      assertThat(image.check().sound()).isTrue();
+    }
+  }
+
+  private static void writeSectors(Qcow2Image image, Random random, int side, byte[] model)
+      throws IOException {
+    int begun = 0;
+    try (var mine = RequestQueue.open(DEPTH)) {
+      for (int i = 0; i < 1000; i++) {
+        int offset = 1024 * random.nextInt(SIZE / 2 / 1024) + 512 * side;
+        ByteBuffer bytes = filled(512, 1 + random.nextInt(255));
+        var request = new QueuedRequest(mine);
+        request.set(true, offset, bytes);
+        if (image.begin(request)) {
+          begun++;
+        } else {
+          endAll(mine);
+          image.write(offset, bytes.duplicate());
+        }
+        bytes.get(0, model, offset, 512);
+        if (mine.inFlight() == DEPTH) {
+          endAll(mine);
+        }
+      }
+      endAll(mine);
+    }
+    assertThat(begun).isPositive();
+  }
+
+  private static void endAll(RequestQueue queue) throws IOException {
+    while (queue.inFlight() > 0) {
+      queue.await();
+    }
+    for (var next = queue.ended(); next.isPresent(); next = queue.ended()) {
+      assertThat(next.get().failure()).isEmpty();
     }
   }
 
