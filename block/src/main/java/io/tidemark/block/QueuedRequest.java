@@ -16,8 +16,8 @@ public class QueuedRequest {
   /// Nodes that may leave word.
   private static final int MAX_ENDINGS = 16;
 
-  /// Of which so many are left to the nodes beneath a format: its file.
-  private static final int ENDINGS_OF_FILE = 2;
+  /// Of which so many are left for one more of a format, and those of its file.
+  private static final int ENDINGS_BENEATH = 3;
 
   /// What a node does when a request ends that it let pass. It may [#fail] the request, and must
   /// not wait: other requests of the thread are in flight.
@@ -88,7 +88,7 @@ public class QueuedRequest {
 
   /// Whether a format, of which a chain may have many, can leave word.
   public boolean takesEnding() {
-    return depth < MAX_ENDINGS - ENDINGS_OF_FILE;
+    return depth < MAX_ENDINGS - ENDINGS_BENEATH;
   }
 
   /// Endings left so far: for [#forget].

@@ -117,7 +117,7 @@ final class Amendment {
     }
   }
 
-  private List<MappingTables.Freed> upgrade(OpenImage now) throws BlockException {
+  private List<Freed> upgrade(OpenImage now) throws BlockException {
     Header header = now.header.now();
     var entries = new ArrayList<SnapshotTable.Entry>();
     for (SnapshotTable.Entry entry : now.snapshots.entries()) {
@@ -134,7 +134,7 @@ final class Amendment {
     now.file.sync();
     new VersionChange(now.file, header).toVersion3(offset);
     return List.of(
-        new MappingTables.Freed(
+        new Freed(
             header.snapshotsOffset() >>> geometry.clusterBits(),
             geometry.clusters(now.snapshots.bytes())));
   }
@@ -143,12 +143,12 @@ final class Amendment {
     reopening.reorganise(false, now -> new ZeroExpansion(now).run());
   }
 
-  private List<MappingTables.Freed> downgrade(OpenImage now) throws BlockException {
+  private List<Freed> downgrade(OpenImage now) throws BlockException {
     new VersionChange(now.file, now.header.now()).toVersion2();
     return List.of();
   }
 
-  private List<MappingTables.Freed> changeFields(OpenImage now) throws BlockException {
+  private List<Freed> changeFields(OpenImage now) throws BlockException {
     HeaderFields header = now.header;
     if (wanted.dataFile().isPresent()) {
       header.writeDataFile(wanted.dataFile().get());
@@ -166,8 +166,7 @@ final class Amendment {
   }
 
   /// The counts as they are, but for those of the old structure, in another width.
-  private static List<MappingTables.Freed> changeWidth(OpenImage now, int order)
-      throws BlockException {
+  private static List<Freed> changeWidth(OpenImage now, int order) throws BlockException {
     HostFile file = now.file;
     Header header = now.header.now();
     Geometry old = now.geometry;

@@ -8,7 +8,7 @@ import java.util.List;
 /// Guarded by the lock of [MappingTables].
 final class FreedRuns {
   private final Geometry geometry;
-  private List<MappingTables.Freed> runs = new ArrayList<>();
+  private List<Freed> runs = new ArrayList<>();
 
   FreedRuns(Geometry geometry) {
     this.geometry = geometry;
@@ -43,12 +43,12 @@ final class FreedRuns {
   }
 
   private void add(long first, long count) {
-    runs.add(new MappingTables.Freed(first, count));
+    runs.add(new Freed(first, count));
   }
 
   /// All of them, for whoever gives them back.
-  List<MappingTables.Freed> take() {
-    List<MappingTables.Freed> taken = runs;
+  List<Freed> take() {
+    List<Freed> taken = runs;
     runs = new ArrayList<>();
     return taken;
   }

@@ -26,12 +26,11 @@ final class GuestQueue {
 
   private final Qcow2Image image;
   private final Gate gate;
-  private final InFlight<List<MappingTables.Freed>> inFlight;
+  private final InFlight<List<Freed>> inFlight;
   private final Backing backing;
   private final QueuedRequest.Ending leaving = this::leave;
 
-  GuestQueue(
-      Qcow2Image image, Gate gate, InFlight<List<MappingTables.Freed>> inFlight, Backing backing) {
+  GuestQueue(Qcow2Image image, Gate gate, InFlight<List<Freed>> inFlight, Backing backing) {
     this.image = image;
     this.gate = gate;
     this.inFlight = inFlight;

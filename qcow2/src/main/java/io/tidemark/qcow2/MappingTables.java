@@ -8,7 +8,6 @@ import java.nio.ByteBuffer;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.LinkedHashSet;
-import java.util.List;
 import java.util.concurrent.atomic.AtomicLongArray;
 import java.util.concurrent.atomic.AtomicReferenceArray;
 import java.util.concurrent.locks.ReentrantLock;
@@ -47,24 +46,8 @@ final class MappingTables {
 
   private static final int STRIPES = 64;
 
-  /// Host clusters that lost one reference each by a change.
-  record Freed(long first, long count) {}
-
   /// Both tables; replaced together when the disk grows.
   private record Tables(AtomicLongArray l1, AtomicReferenceArray<@Nullable L2Table> slots) {}
-
-  /// What a write-back has to write.
-  record Batch(
-      List<L2Table.Chunk> chunks,
-      List<L2Table> tables,
-      List<Integer> l1Indexes,
-      List<Long> l1Entries,
-      List<Freed> freed,
-      int logHalf) {
-    boolean isEmpty() {
-      return chunks.isEmpty() && l1Indexes.isEmpty() && freed.isEmpty() && logHalf < 0;
-    }
-  }
 
   private final HostFile file;
   private final Geometry geometry;
@@ -192,16 +175,17 @@ final class MappingTables {
   ///
   /// @throws CorruptImageException when an entry and its bitmap contradict one another
   long unit(long unit) throws BlockException {
-    if (!geometry.extendedL2()) {
-      return entry(unit);
+    long atHand = unitAtHand(unit);
+    if (atHand != L2Table.CONTRADICTION) {
+      return atHand;
     }
     long cluster = unit >>> geometry.unitsBits();
     L2Table table = table(l1Index(cluster));
     if (table == null) {
       return 0;
     }
-    long plain = table.plain(l2Index(cluster), (int) (unit & (Subclusters.COUNT - 1)));
-    if (plain == L2Table.CONTRADICTION) {
+    long plain = plain(table, unit);
+    if (geometry.extendedL2() && plain == L2Table.CONTRADICTION) {
       throw stored.contradiction(cluster, table.slot(l2Index(cluster)));
     }
     return plain;
@@ -211,16 +195,20 @@ final class MappingTables {
   /// memory, or has that.
   long unitAtHand(long unit) {
     Tables now = tables;
-    long cluster = unit >>> geometry.unitsBits();
-    int l1Index = l1Index(cluster);
+    int l1Index = l1Index(unit >>> geometry.unitsBits());
     L2Table table = now.slots().getAcquire(l1Index);
     if (table == null) {
       return L2Entry.host(now.l1().get(l1Index)) == 0 ? 0 : L2Table.CONTRADICTION;
     }
     table.touch();
+    return plain(table, unit);
+  }
+
+  private long plain(L2Table table, long unit) {
+    int index = l2Index(unit >>> geometry.unitsBits());
     return geometry.extendedL2()
-        ? table.plain(l2Index(cluster), (int) (unit & (Subclusters.COUNT - 1)))
-        : table.get(l2Index(cluster));
+        ? table.plain(index, (int) (unit & (Subclusters.COUNT - 1)))
+        : table.get(index);
   }
 
   private @Nullable L2Table table(int i) throws BlockException {
@@ -512,7 +500,7 @@ final class MappingTables {
   }
 
   /// Takes everything that changed until now, for writing; the log goes on in its other half.
-  Batch take() {
+  WriteBack.Batch take() {
     lock.lock();
     try {
       var chunks = new ArrayList<L2Table.Chunk>();
@@ -526,7 +514,8 @@ final class MappingTables {
       }
       int half = log != null && logHasChanges ? turnLog(log) : -1;
       var batch =
-          new Batch(chunks, new ArrayList<>(dirtyTables), indexes, entries, freed.take(), half);
+          new WriteBack.Batch(
+              chunks, new ArrayList<>(dirtyTables), indexes, entries, freed.take(), half);
       dirtyTables.clear();
       dirtyL1.clear();
       dirtyBytes = 0;
@@ -547,7 +536,7 @@ final class MappingTables {
   }
 
   /// The batch is in the file, and durable where it used a half of the log.
-  void written(Batch batch) {
+  void written(WriteBack.Batch batch) {
     lock.lock();
     try {
       batch.tables().forEach(L2Table::written);

@@ -35,7 +35,7 @@ final class OpenImage {
       OpenOptions options,
       Durability durability,
       Optional<LogPlace> logPlace,
-      InFlight<List<MappingTables.Freed>> inFlight,
+      InFlight<List<Freed>> inFlight,
       Backing backing) {
     Lasting(OpenOptions options, Durability durability, Optional<LogPlace> logPlace) {
       this(options, durability, logPlace, new InFlight<>(), new Backing());

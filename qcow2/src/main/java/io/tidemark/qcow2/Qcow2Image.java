@@ -44,7 +44,7 @@ public final class Qcow2Image implements FormatNode {
 
   private final Gate gate = new Gate(); // guest requests; shut while the image is reopened
   private final Durability durability;
-  private final InFlight<List<MappingTables.Freed>> inFlight;
+  private final InFlight<List<Freed>> inFlight;
   private final Backing backing;
   private final Reopening reopening;
   private final GuestQueue queue;

@@ -44,7 +44,7 @@ final class Reopening {
   interface Reorganisation {
     /// @param now what nobody else uses meanwhile
     /// @return clusters that nothing names any more, counted once each
-    List<MappingTables.Freed> run(OpenImage now) throws BlockException;
+    List<Freed> run(OpenImage now) throws BlockException;
   }
 
   /// Runs `work` on the image's file: guest requests wait, all metadata is in the file and synced,
@@ -72,7 +72,7 @@ final class Reopening {
   }
 
   private void reorganise(OpenImage now, Reorganisation work) throws BlockException {
-    List<MappingTables.Freed> free;
+    List<Freed> free;
     try {
       free = work.run(now);
     } catch (BlockException | RuntimeException e) {

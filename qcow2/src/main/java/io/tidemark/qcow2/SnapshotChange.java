@@ -66,8 +66,8 @@ final class SnapshotChange {
   private final ClusterCounts deltas = new ClusterCounts();
   private final BitSet blocks = new BitSet(); // refcount blocks that count a changed cluster
   private final List<Long> taken = new ArrayList<>(); // to give back when it fails
-  private final List<MappingTables.Freed> replaced = new ArrayList<>();
-  private final List<MappingTables.Freed> freed = new ArrayList<>();
+  private final List<Freed> replaced = new ArrayList<>();
+  private final List<Freed> freed = new ArrayList<>();
   private long[] blockPlaces = {}; // new places, in the order of `blocks`
 
   SnapshotChange(HostFile file, HeaderFields header, Allocator allocator) {
@@ -80,12 +80,12 @@ final class SnapshotChange {
   }
 
   /// Clusters of tables that nothing names after the change; counted once each.
-  List<MappingTables.Freed> replaced() {
+  List<Freed> replaced() {
     return replaced;
   }
 
   /// Clusters that are free after the change, for punching; perhaps not all.
-  List<MappingTables.Freed> freed() {
+  List<Freed> freed() {
     return freed;
   }
 
@@ -117,8 +117,7 @@ final class SnapshotChange {
 
   private void replaceTable(long offset, long bytes) {
     if (bytes > 0) {
-      replaced.add(
-          new MappingTables.Freed(offset >>> geometry.clusterBits(), geometry.clusters(bytes)));
+      replaced.add(new Freed(offset >>> geometry.clusterBits(), geometry.clusters(bytes)));
     }
   }
 
@@ -369,14 +368,14 @@ final class SnapshotChange {
 
   private void free(long cluster) {
     if (!freed.isEmpty()) {
-      MappingTables.Freed last = freed.getLast();
+      Freed last = freed.getLast();
       if (last.first() + last.count() == cluster) {
-        freed.set(freed.size() - 1, new MappingTables.Freed(last.first(), last.count() + 1));
+        freed.set(freed.size() - 1, new Freed(last.first(), last.count() + 1));
         return;
       }
     }
     if (freed.size() < MAX_PUNCHED) {
-      freed.add(new MappingTables.Freed(cluster, 1));
+      freed.add(new Freed(cluster, 1));
     }
   }
 

@@ -22,7 +22,7 @@ import java.util.Optional;
 final class SnapshotView implements ReadOnlyNode {
   private final Qcow2Image image;
   private final Gate gate;
-  private final InFlight<List<MappingTables.Freed>> inFlight;
+  private final InFlight<List<Freed>> inFlight;
   private final SnapshotTable.Entry entry;
   private final Backing backing;
   private final CompressedReads compressed;
@@ -31,7 +31,7 @@ final class SnapshotView implements ReadOnlyNode {
   SnapshotView(
       Qcow2Image image,
       Gate gate,
-      InFlight<List<MappingTables.Freed>> inFlight,
+      InFlight<List<Freed>> inFlight,
       OpenImage now,
       SnapshotTable.Entry entry,
       Backing backing)

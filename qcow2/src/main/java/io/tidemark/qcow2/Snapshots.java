@@ -99,9 +99,9 @@ final class Snapshots implements SnapshotStore {
     return image.view(find(image.snapshotTable(), idOrName));
   }
 
-  private static List<MappingTables.Freed> punched(OpenImage now, SnapshotChange change) {
+  private static List<Freed> punched(OpenImage now, SnapshotChange change) {
     int bits = now.header.now().geometry().clusterBits();
-    for (MappingTables.Freed run : change.freed()) {
+    for (Freed run : change.freed()) {
       now.file.punch(run.first() << bits, run.count() << bits);
     }
     return change.replaced();

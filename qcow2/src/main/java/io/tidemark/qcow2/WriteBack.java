@@ -37,11 +37,24 @@ import java.util.concurrent.locks.ReentrantLock;
 final class WriteBack {
   private static final Logger LOG = System.getLogger(WriteBack.class.getName());
 
+  /// What one of them has to write.
+  record Batch(
+      List<L2Table.Chunk> chunks,
+      List<L2Table> tables,
+      List<Integer> l1Indexes,
+      List<Long> l1Entries,
+      List<Freed> freed,
+      int logHalf) {
+    boolean isEmpty() {
+      return chunks.isEmpty() && l1Indexes.isEmpty() && freed.isEmpty() && logHalf < 0;
+    }
+  }
+
   private final HostFile file;
   private final HeaderFields header;
   private final MappingTables tables;
   private final Allocator allocator;
-  private final InFlight<List<MappingTables.Freed>> inFlight;
+  private final InFlight<List<Freed>> inFlight;
 
   private final ReentrantLock turn = new ReentrantLock();
   private final Condition done = turn.newCondition();
@@ -53,14 +66,14 @@ final class WriteBack {
   private boolean beside; // a thread of our own is about to run one, or runs it
   private boolean neverBeside; // one failed
   // Only the runner:
-  private final List<MappingTables.Freed> unsynced = new ArrayList<>();
+  private final List<Freed> unsynced = new ArrayList<>();
 
   WriteBack(
       HostFile file,
       HeaderFields header,
       MappingTables tables,
       Allocator allocator,
-      InFlight<List<MappingTables.Freed>> inFlight) {
+      InFlight<List<Freed>> inFlight) {
     this.file = file;
     this.header = header;
     this.tables = tables;
@@ -177,8 +190,8 @@ final class WriteBack {
 
   private void once(boolean sync) throws BlockException {
     file.check();
-    MappingTables.Batch batch = tables.take();
-    var free = new ArrayList<MappingTables.Freed>();
+    Batch batch = tables.take();
+    var free = new ArrayList<Freed>();
     try {
       if (batch.isEmpty()) {
         if (sync) {
@@ -212,7 +225,7 @@ final class WriteBack {
     release();
   }
 
-  private void write(MappingTables.Batch batch) throws BlockException {
+  private void write(Batch batch) throws BlockException {
     for (L2Table.Chunk chunk : batch.chunks()) {
       file.write(chunk.hostOffset(), chunk.bytes());
     }
@@ -227,8 +240,8 @@ final class WriteBack {
   private void release() {
     int leaked = 0;
     String why = "";
-    for (List<MappingTables.Freed> runs : inFlight.collect()) {
-      for (MappingTables.Freed run : runs) {
+    for (List<Freed> runs : inFlight.collect()) {
+      for (Freed run : runs) {
         try {
           allocator.release(run.first(), run.count());
         } catch (BlockException e) {

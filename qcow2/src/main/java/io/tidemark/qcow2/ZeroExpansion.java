@@ -22,7 +22,7 @@ final class ZeroExpansion {
   private final OpenImage now;
   private final boolean backed;
   private final Set<Long> done = new HashSet<>(); // tables, which snapshots may share
-  private final List<MappingTables.Freed> unnamed = new ArrayList<>();
+  private final List<Freed> unnamed = new ArrayList<>();
 
   ZeroExpansion(OpenImage now) {
     this.now = now;
@@ -30,7 +30,7 @@ final class ZeroExpansion {
   }
 
   /// Returns the clusters that lost references, once each for each of them.
-  List<MappingTables.Freed> run() throws BlockException {
+  List<Freed> run() throws BlockException {
     Header header = now.header.now();
     try {
       run(header.l1Offset(), header.l1Entries());
@@ -77,7 +77,7 @@ final class ZeroExpansion {
         fresh = entry & ~L2Entry.ZERO;
       } else {
         for (long owner = 0; host != 0 && owner < owners; owner++) {
-          unnamed.add(new MappingTables.Freed(host >>> bits, 1));
+          unnamed.add(new Freed(host >>> bits, 1));
         }
         fresh = backed ? zeroCluster(owners) : 0;
       }
