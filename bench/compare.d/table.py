@@ -51,9 +51,9 @@ def _stolen_seconds():
 
 
 def undisturbed(measure):
-    """Measures again, at most three times in all, while the host takes more than a fiftieth; then the figure it disturbed least."""
+    """Measures again, once, where the host takes more than a twentieth; then the figure it disturbed less."""
     found = []
-    while len(found) < 3 and (not found or found[-1][0] > 0.02):
+    while len(found) < 2 and (not found or found[-1][0] > 0.05):
         begin, before = time.perf_counter(), _stolen_seconds()
         value = measure()
         share = (_stolen_seconds() - before) / (time.perf_counter() - begin) / os.cpu_count()

@@ -40,6 +40,7 @@ final class Calls {
   private static final MemorySegment PREAD = find("pread64");
   private static final MemorySegment PWRITE = find("pwrite64");
   private static final MemorySegment SEND = find("send");
+  private static final MemorySegment RECV = find("recv");
   private static final MemorySegment MUNMAP = find("munmap");
   private static final MemorySegment MINCORE = find("mincore");
   private static final MemorySegment OPEN = find("open");
@@ -398,6 +399,10 @@ final class Calls {
 
   static long pwrite(int descriptor, long address, long length, long offset) {
     return transfer(PWRITE, descriptor, address, length, offset);
+  }
+
+  static long recv(int descriptor, long address, long length, int flags) {
+    return transfer(RECV, descriptor, address, length, flags);
   }
 
   static long send(int descriptor, long address, long length, int flags) {

@@ -101,6 +101,23 @@ public final class SocketDescriptor implements AutoCloseable {
     return number;
   }
 
+  /// Receives what the socket has now into a direct buffer with room, and moves the position.
+  /// Returns bytes; 0 when it has none, -1 at the end of the stream.
+  ///
+  /// A socket that a [Ring#poll] called readable may have none: the sender makes data visible
+  /// before it tells who waits, and a read between the two takes what the telling is about.
+  public int receive(ByteBuffer into) throws LinuxException {
+    long received = Calls.recv(number, Calls.address(into), into.remaining(), MSG_DONTWAIT);
+    if (received == -Errno.EAGAIN) {
+      return 0;
+    }
+    if (received < 0) {
+      throw new LinuxException(name, "recv", (int) -received);
+    }
+    into.position(into.position() + (int) received);
+    return received == 0 ? -1 : (int) received;
+  }
+
   /// Sends what the socket takes now from position to limit of a direct buffer, and moves the
   /// position. Returns bytes; 0 when it takes none.
   public int send(ByteBuffer from) throws LinuxException {

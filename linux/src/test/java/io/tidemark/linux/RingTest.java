@@ -152,4 +152,25 @@ class RingTest {
       }
     }
   }
+
+  @Test
+  void receivesWhatIsThereAndDoesNotWait() throws IOException {
+    Path address = dir.resolve("s");
+    try (ServerSocketChannel listening = ServerSocketChannel.open(StandardProtocolFamily.UNIX)) {
+      listening.bind(UnixDomainSocketAddress.of(address));
+      try (SocketChannel client = SocketChannel.open(UnixDomainSocketAddress.of(address));
+          SocketChannel server = listening.accept();
+          SocketDescriptor found = SocketDescriptor.of(server).orElseThrow()) {
+        ByteBuffer into = ByteBuffer.allocateDirect(8);
+        assertThat(found.receive(into)).isZero();
+        client.write(ByteBuffer.wrap(new byte[] {1, 2, 3}));
+        assertThat(found.receive(into)).isEqualTo(3);
+        assertThat(into.position()).isEqualTo(3);
+        assertThat(into.get(2)).isEqualTo((byte) 3);
+        assertThat(found.receive(into)).isZero();
+        client.shutdownOutput();
+        assertThat(found.receive(into)).isEqualTo(-1);
+      }
+    }
+  }
 }

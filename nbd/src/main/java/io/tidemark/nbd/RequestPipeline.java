@@ -324,7 +324,8 @@ final class RequestPipeline implements ByteChannel {
 
   // ---- as the stream's channel
 
-  /// Waits for input, and answers requests that end meanwhile.
+  /// Waits for input, and answers requests that end meanwhile: in the ring only, because what the
+  /// ring calls readable may have nothing to read after all ([SocketDescriptor#receive]).
   @Override
   public int read(ByteBuffer into) throws IOException {
     while (true) {
@@ -332,7 +333,10 @@ final class RequestPipeline implements ByteChannel {
         stream.flush();
       }
       if (queue.takeReadable()) {
-        return socket.read(into);
+        int count = descriptor.receive(into);
+        if (count != 0) {
+          return count;
+        }
       }
       queue.watchReadable(descriptor);
       queue.await();
