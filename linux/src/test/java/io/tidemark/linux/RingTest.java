@@ -134,43 +134,51 @@ class RingTest {
     }
   }
 
+  /// Both ends of a connection, and the descriptor of the second.
+  private record Ends(SocketChannel client, SocketChannel server, SocketDescriptor found)
+      implements AutoCloseable {
+    static Ends open(Path address) throws IOException {
+      try (ServerSocketChannel listening = ServerSocketChannel.open(StandardProtocolFamily.UNIX)) {
+        listening.bind(UnixDomainSocketAddress.of(address));
+        SocketChannel client = SocketChannel.open(UnixDomainSocketAddress.of(address));
+        SocketChannel server = listening.accept();
+        return new Ends(client, server, SocketDescriptor.of(server).orElseThrow());
+      }
+    }
+
+    @Override
+    public void close() throws IOException {
+      found.close();
+      server.close();
+      client.close();
+    }
+  }
+
   @Test
   void sendsNothingToAPeerThatDoesNotRead() throws IOException {
-    Path address = dir.resolve("s");
-    try (ServerSocketChannel listening = ServerSocketChannel.open(StandardProtocolFamily.UNIX)) {
-      listening.bind(UnixDomainSocketAddress.of(address));
-      try (SocketChannel client = SocketChannel.open(UnixDomainSocketAddress.of(address));
-          SocketChannel server = listening.accept();
-          SocketDescriptor found = SocketDescriptor.of(server).orElseThrow()) {
-        ByteBuffer bytes = ByteBuffer.allocateDirect(1 << 20);
-        int most = 100;
-        while (found.send(bytes.clear()) > 0 && most > 0) {
-          most--;
-        }
-        assertThat(most).isPositive();
-        assertThat(client.isConnected()).isTrue();
+    try (Ends ends = Ends.open(dir.resolve("s"))) {
+      ByteBuffer bytes = ByteBuffer.allocateDirect(1 << 20);
+      int most = 100;
+      while (ends.found().send(bytes.clear()) > 0 && most > 0) {
+        most--;
       }
+      assertThat(most).isPositive();
+      assertThat(ends.client().isConnected()).isTrue();
     }
   }
 
   @Test
   void receivesWhatIsThereAndDoesNotWait() throws IOException {
-    Path address = dir.resolve("s");
-    try (ServerSocketChannel listening = ServerSocketChannel.open(StandardProtocolFamily.UNIX)) {
-      listening.bind(UnixDomainSocketAddress.of(address));
-      try (SocketChannel client = SocketChannel.open(UnixDomainSocketAddress.of(address));
-          SocketChannel server = listening.accept();
-          SocketDescriptor found = SocketDescriptor.of(server).orElseThrow()) {
-        ByteBuffer into = ByteBuffer.allocateDirect(8);
-        assertThat(found.receive(into)).isZero();
-        client.write(ByteBuffer.wrap(new byte[] {1, 2, 3}));
-        assertThat(found.receive(into)).isEqualTo(3);
-        assertThat(into.position()).isEqualTo(3);
-        assertThat(into.get(2)).isEqualTo((byte) 3);
-        assertThat(found.receive(into)).isZero();
-        client.shutdownOutput();
-        assertThat(found.receive(into)).isEqualTo(-1);
-      }
+    try (Ends ends = Ends.open(dir.resolve("s"))) {
+      ByteBuffer into = ByteBuffer.allocateDirect(8);
+      assertThat(ends.found().receive(into)).isZero();
+      ends.client().write(ByteBuffer.wrap(new byte[] {1, 2, 3}));
+      assertThat(ends.found().receive(into)).isEqualTo(3);
+      assertThat(into.position()).isEqualTo(3);
+      assertThat(into.get(2)).isEqualTo((byte) 3);
+      assertThat(ends.found().receive(into)).isZero();
+      ends.client().shutdownOutput();
+      assertThat(ends.found().receive(into)).isEqualTo(-1);
     }
   }
 }
