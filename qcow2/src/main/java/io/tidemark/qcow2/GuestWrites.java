@@ -357,12 +357,17 @@ final class GuestWrites {
   /// Writes back when too much waits, and before that has it done beside. Called without cluster
   /// locks.
   void relieve() throws BlockException {
+    if (pressed()) {
+      writeBack.run(true);
+    }
+  }
+
+  /// Whether too much waits for a write-back. Before that one is begun beside.
+  boolean pressed() {
     if (tables.filling() && tables.logged()) {
       writeBack.begin();
     }
-    if (tables.pressed()) {
-      writeBack.run(true);
-    }
+    return tables.pressed();
   }
 
   /// Holds changes of some guest clusters out. The result goes to [#letIn].

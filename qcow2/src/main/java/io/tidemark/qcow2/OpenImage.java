@@ -138,7 +138,7 @@ final class OpenImage {
     Backing backing = lasting.backing();
     this.reads = new GuestReads(file, data, first, tables, backing, compressedReads);
     this.writes = new GuestWrites(data, header, tables, allocator, reads, backing, writeBack);
-    this.queuedPlaces = new QueuedPlaces(data, geometry, tables, writes, writeBack);
+    this.queuedPlaces = new QueuedPlaces(data, geometry, tables, writes);
     this.zeroes = new GuestZeroes(data, header, tables, backing, writes, writeBack);
     this.compressed = new CompressedClusters(file, geometry, allocator, compressedReads, writes);
     this.growth = new Growth(file, data, header, tables, allocator, writes, zeroes, writeBack);

@@ -22,19 +22,12 @@ final class QueuedPlaces {
   private final Geometry geometry;
   private final MappingTables tables;
   private final GuestWrites writes;
-  private final WriteBack writeBack;
 
-  QueuedPlaces(
-      HostFile data,
-      Geometry geometry,
-      MappingTables tables,
-      GuestWrites writes,
-      WriteBack writeBack) {
+  QueuedPlaces(HostFile data, Geometry geometry, MappingTables tables, GuestWrites writes) {
     this.data = data;
     this.geometry = geometry;
     this.tables = tables;
     this.writes = writes;
-    this.writeBack = writeBack;
   }
 
   /// See [io.tidemark.block.BlockNode#begin].
@@ -44,11 +37,8 @@ final class QueuedPlaces {
     if (geometry.extendedL2()
         || last - cluster >= MappingTables.MAX_CHANGE
         || tables.l1Index(last) != tables.l1Index(cluster)
-        || tables.pressed()) {
+        || writes.pressed()) {
       return false;
-    }
-    if (tables.filling() && tables.logged()) {
-      writeBack.begin();
     }
     int count = (int) (last - cluster + 1);
     ClusterLocks.Held held = writes.tryLock(cluster, count);

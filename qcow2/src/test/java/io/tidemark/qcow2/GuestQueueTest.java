@@ -103,6 +103,10 @@ class GuestQueueTest {
   }
 
   private List<QueuedRequest> awaitAll() throws IOException {
+    return awaitAll(queue);
+  }
+
+  private static List<QueuedRequest> awaitAll(RequestQueue queue) throws IOException {
     while (queue.inFlight() > 0) {
       queue.await();
     }
@@ -356,26 +360,17 @@ class GuestQueueTest {
         if (image.begin(request)) {
           begun++;
         } else {
-          endAll(mine);
+          assertThat(awaitAll(mine)).allMatch(ended -> ended.failure().isEmpty());
           image.write(offset, bytes.duplicate());
         }
         bytes.get(0, model, offset, 512);
         if (mine.inFlight() == DEPTH) {
-          endAll(mine);
+          assertThat(awaitAll(mine)).allMatch(ended -> ended.failure().isEmpty());
         }
       }
-      endAll(mine);
+      assertThat(awaitAll(mine)).allMatch(ended -> ended.failure().isEmpty());
     }
     assertThat(begun).isPositive();
-  }
-
-  private static void endAll(RequestQueue queue) throws IOException {
-    while (queue.inFlight() > 0) {
-      queue.await();
-    }
-    for (var next = queue.ended(); next.isPresent(); next = queue.ended()) {
-      assertThat(next.get().failure()).isEmpty();
-    }
   }
 
   /// While a read is in flight its cluster is discarded, and as many written elsewhere: the place
