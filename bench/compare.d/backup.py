@@ -123,8 +123,7 @@ def run(setting):
     source.unlink()
 
     def lines(end):
-        return [(what, part(part(found, what), end))
-                for what in (FULL, *INCREMENTS)]
+        return [(what, part(part(found, what), end)) for what in (FULL, *INCREMENTS)]
 
     return (f"## P6: backups of a running domain's {mib} MiB disk, full of data, into qcow2\n\n"
             "libvirt + QEMU tells the end of a backup, and syncs the file after that; Tidemark syncs, then names the file, then tells.\n\n"

@@ -103,7 +103,7 @@ def table(title, unit, lines, more_is_better, digits=0, summary=True):
     medians = [{name: middle(rounds) for name, rounds in found.items()} for _, found in lines]
     halves = [_half(found, values, more_is_better) for (_, found), values in zip(lines, medians)]
     spread = any(halves)
-    rounds = max(len(found[OURS]) for _, found in lines)
+    rounds = max((len(found[OURS]) for _, found in lines), default=0)
     of_rounds = f"; medians of {rounds} rounds" if rounds > 1 else ""
     text = [f"### {title}", "", f"In {unit}, {'more' if more_is_better else 'less'} is better{of_rounds}.", ""]
     text.append("| | " + " | ".join(names) + " | ×best |" + " half of the rounds |" * spread)
